@@ -1,0 +1,1 @@
+"""The reference cloud store: holds and serves sealed records that it cannot read."""

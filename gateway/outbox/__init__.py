@@ -1,0 +1,1 @@
+"""The durable queue between an acknowledged message and its delivery."""

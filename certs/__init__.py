@@ -1,1 +1,1 @@
-"""The certificate authority and its certificates."""
+"""The ward's certificate authority: who is who, by X.509 (RFC 5280)."""

@@ -103,6 +103,12 @@ class TooManyRequestsError(PeerError):
         self.retry_after_s = retry_after_s
 
 
+class IntegrityError(PeerError):
+    """A signature, a seal or a name in a COSE message is not what it must be."""
+
+    kind = "integrity"
+
+
 class DtlsError(PeerError):
     """A datagram that the DTLS layer refuses. No CoAP answer."""
 

@@ -1,0 +1,205 @@
+"""One handshake in progress, either side (RFC 6347 section 4.2): numbers, timers, hand-over.
+
+The engine knows TLS; this knows datagrams and time. It cuts flights, repeats the last one until the
+peer moves on, checks that the peer's Finished was made with the key that we expect, keeps records
+that overtook the handshake, and at the end turns everything into an :class:`Association`.
+
+Why the Finished is checked here: OpenSSL drops a Finished that fails its MAC without a word, and
+the peer of a wrong key waits for a minute and a half. The record keys are known as soon as
+ClientKeyExchange has been processed, so we can tell a wrong key from a reordered datagram and
+answer with a fatal alert, the same for an unknown identity and a wrong key (RFC 4279 section 2).
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Final
+
+from gateway.dtls import flights
+from gateway.dtls.association import Association
+from gateway.dtls.records import (
+    ALERT,
+    APPLICATION_DATA,
+    CHANGE_CIPHER_SPEC,
+    DTLS_1_2,
+    HANDSHAKE,
+    HEADER,
+    Opener,
+    Protector,
+    split_untrusted,
+)
+from gateway.errors import DtlsError
+
+if TYPE_CHECKING:
+    from gateway.dtls.association import Path
+    from gateway.dtls.engines import Engine
+    from gateway.dtls.records import RecordKeys
+
+FIRST_RETRANSMIT_S: Final = 2.0
+"""RFC 6347 section 4.2.4.1 says 1 s, RFC 7925 section 11 says 9 s for slow radios; a repetition
+that the peer asks for by repeating itself comes at once anyhow."""
+
+LONGEST_RETRANSMIT_S: Final = 60.0
+DEADLINE_S: Final = 30.0
+"""A handshake that takes longer is given up: what is half open costs 22 KiB."""
+
+_QUICKEST_REPEAT_S: Final = 0.5
+_EARLY_RECORDS: Final = 4
+_HELD_RECORDS: Final = 2
+_DECRYPT_ERROR: Final = bytes((2, 51))
+"""fatal, decrypt_error (RFC 5246 section 7.2)."""
+
+
+class HandshakeOver(DtlsError):
+    """The handshake failed. ``datagrams`` tells the peer why, if it may know."""
+
+    kind = "handshake"
+
+    def __init__(self, why: str, datagrams: list[bytes]) -> None:
+        super().__init__(why)
+        self.datagrams = datagrams
+
+
+class Handshake:
+    """Drives one engine. After each call send what was returned, in order.
+
+    engine: fresh; server: which side we are; number: of the ClientHello that a server accepted, 0
+    for a client; mtu: largest UDP payload.
+    """
+
+    def __init__(self, engine: Engine, *, server: bool, number: int, mtu: int, now: float) -> None:
+        self._engine = engine
+        self._server = server
+        self._mtu = mtu
+        self._stamper = flights.Stamper(number)
+        self._flight: list[bytes] = []
+        self._keys: RecordKeys | None = None
+        self._held: list[bytes] = []
+        self._consumed: list[int] = []
+        self._protected = -1
+        self._interval = FIRST_RETRANSMIT_S
+        self._timer = now + FIRST_RETRANSMIT_S
+        self._sent = now
+        self.started = now
+        self.early: list[bytes] = []
+        """Application records that overtook the end of the handshake; open them afterwards."""
+
+    def start(self, now: float) -> list[bytes]:
+        """A client's first flight."""
+        self._engine.feed(b"")
+        return self._collect(now)
+
+    def receive_untrusted(self, datagram: bytes, now: float) -> list[bytes]:
+        """Take in one datagram; the datagrams to send.
+
+        Raises HandshakeOver when it has failed, after which this object is of no use.
+        """
+        out: list[bytes] = []
+        for record in split_untrusted(datagram):
+            content_type, protected = record[0], record[3:5] == b"\0\1"
+            if content_type == APPLICATION_DATA:
+                if protected and len(self.early) < _EARLY_RECORDS:
+                    self.early.append(record)
+            elif protected:
+                if len(self._held) < _HELD_RECORDS:
+                    self._held.append(record)
+            elif content_type in (HANDSHAKE, CHANGE_CIPHER_SPEC, ALERT) and record[3:5] == b"\0\0":
+                out += self._feed(record, now)
+            out += self._release(now)
+        return out
+
+    def repeated(self, now: float) -> list[bytes]:
+        """The peer has repeated its flight, so ours was lost: send it again, but not too often."""
+        if now - self._sent < _QUICKEST_REPEAT_S:
+            return []
+        return self._repeat(now)
+
+    def get_timer(self) -> float:
+        """When ``handle_timer`` wants to be called, in monotonic seconds."""
+        return self._timer
+
+    def handle_timer(self, now: float) -> list[bytes]:
+        """Send the last flight again, with doubled patience."""
+        if now < self._timer:
+            return []
+        self._interval = min(2 * self._interval, LONGEST_RETRANSMIT_S)
+        return self._repeat(now)
+
+    def done(self) -> bool:
+        """Whether ``associate`` may be called."""
+        return self._engine.done()
+
+    def associate(self, number: int, path: Path, now: float) -> Association:
+        """The finished association; drop this object then, and OpenSSL's memory with it.
+
+        number: the association's own, never used before.
+        """
+        keys = self._engine.keys()
+        if keys is None:
+            raise DtlsError("the handshake engine has no keys to hand over")
+        client = (keys.client_key, keys.client_salt)
+        server = (keys.server_key, keys.server_salt)
+        theirs, ours = (client, server) if self._server else (server, client)
+        opener = Opener(keys.suite, *theirs)
+        for consumed in self._consumed:
+            opener.mark_seen(consumed)
+        return Association(
+            number=number,
+            device=self._engine.device() or "",
+            suite=keys.suite,
+            path=path,
+            opener=opener,
+            protector=Protector(keys.suite, *ours, self._protected + 1),
+            last_flight=flights.pack(self._flight, self._mtu) if self._server else [],
+            now=now,
+        )
+
+    def _feed(self, record: bytes, now: float) -> list[bytes]:
+        try:
+            self._engine.feed(record)
+        except DtlsError as error:
+            raise HandshakeOver(str(error), self._collect(now)) from None
+        return self._collect(now)
+
+    def _release(self, now: float) -> list[bytes]:
+        """Give held epoch-1 records to the engine once their key can be checked."""
+        if not self._held:
+            return []
+        if self._server and self._keys is None:
+            self._keys = self._engine.keys()
+            if self._keys is None:
+                return []
+        out: list[bytes] = []
+        held, self._held = self._held, []
+        for record in held:
+            if self._keys is not None:
+                self._check_key(record, self._keys)
+            self._consumed.append(int.from_bytes(record[5:11], "big"))
+            out += self._feed(record, now)
+        return out
+
+    def _check_key(self, record: bytes, keys: RecordKeys) -> None:
+        try:
+            opener = Opener(keys.suite, keys.client_key, keys.client_salt)
+            opener.authenticate_untrusted(record)
+        except DtlsError:
+            alert = HEADER.pack(ALERT, DTLS_1_2, 0, len(_DECRYPT_ERROR)) + _DECRYPT_ERROR
+            raise HandshakeOver(
+                "unknown identity or wrong key", self._stamper.stamp([alert])
+            ) from None
+
+    def _collect(self, now: float) -> list[bytes]:
+        written = flights.records(self._engine.flight())
+        if not written:
+            return []
+        stamped = self._stamper.stamp(written)
+        self._flight = stamped
+        self._protected = max(self._protected, flights.highest_protected_number(stamped))
+        self._interval = FIRST_RETRANSMIT_S
+        self._timer, self._sent = now + self._interval, now
+        return flights.pack(stamped, self._mtu)
+
+    def _repeat(self, now: float) -> list[bytes]:
+        # New numbers for epoch 0, or the peer may drop the repetition as a replay.
+        self._flight = self._stamper.stamp(self._flight)
+        self._timer, self._sent = now + self._interval, now
+        return flights.pack(self._flight, self._mtu)

@@ -1,0 +1,264 @@
+"""The table of associations: which peer a datagram belongs to (RFC 6347 section 4.2).
+
+Sans-IO. ``receive`` takes a datagram and gives plaintexts; what the DTLS layer itself wants sent
+collects in ``outgoing``, what it did in ``events``. The rules:
+
+- No state before proof: a hello without a valid cookie costs one answer that is smaller than it.
+- A new hello from a known address opens a second handshake beside the old association, which
+  lives until the new one has finished (RFC 6347 section 4.2.8): a spoofer on the path cannot evict
+  a node.
+- Half-open handshakes are capped, oldest out first, and end at a deadline. Associations are capped,
+  the longest silent goes; one device has at most a few, so it cannot push others out.
+- Nothing but an authentic alert, silence or the operator ends an association.
+- Timers are swept with ``now``; there is none per peer.
+"""
+
+from __future__ import annotations
+
+from collections import Counter, deque
+from dataclasses import dataclass
+from enum import Enum
+from typing import TYPE_CHECKING, Final, NamedTuple, Protocol
+
+from gateway.dtls import cookie
+from gateway.dtls.handshake import DEADLINE_S, Handshake, HandshakeOver
+from gateway.dtls.records import (
+    ALERT,
+    APPLICATION_DATA,
+    DTLS_1_0,
+    HANDSHAKE,
+    HEADER,
+    split_untrusted,
+)
+from gateway.errors import DtlsError
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from gateway.dtls.association import Association, Path
+    from gateway.dtls.engines import Engine
+
+HALF_OPEN: Final = 256
+"""Handshakes under way at once: 22 KiB each while OpenSSL holds them."""
+
+EVENTS: Final = 4096
+_PROTOCOL_VERSION: Final = bytes((2, 70))
+"""fatal, protocol_version (RFC 5246 section 7.2.2)."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Config:
+    """Limits of the DTLS side."""
+
+    associations: int = 4096
+    """Associations held at once; the longest silent one makes room. 2 to 4 KiB each."""
+    associations_per_device: int = 4
+    """A device that restarts on new ports leaves old ones behind; the oldest goes."""
+    idle_timeout_s: float = 86_400.0
+    """An association silent for so long is forgotten, and its node shakes hands again."""
+    mtu: int = 1232
+    """Largest UDP payload sent in a handshake: what any IPv6 path carries."""
+
+
+class Change(Enum):
+    """What happened to an association."""
+
+    OPENED = "opened"
+    CLOSED = "closed"
+
+
+class Event(NamedTuple):
+    """``association`` was opened or closed; ``why`` in a word for logs and metrics."""
+
+    change: Change
+    association: Association
+    why: str
+
+
+class EngineFactory(Protocol):
+    """Makes the server side of one handshake (engines/)."""
+
+    def engine(self, mtu: int) -> Engine: ...
+
+
+class _Pending(NamedTuple):
+    handshake: Handshake
+    hello: bytes
+
+
+class Server:
+    """All associations of the gateway, over all its sockets.
+
+    first_number: start of the association numbers; the caller makes sure that no earlier run of
+    the gateway came so far.
+    """
+
+    def __init__(
+        self,
+        config: Config,
+        engines: EngineFactory,
+        cookies: cookie.Cookies,
+        first_number: int,
+    ) -> None:
+        self._config = config
+        self._engines = engines
+        self._cookies = cookies
+        self._next_number = first_number
+        self._associations: dict[Path, Association] = {}
+        self._pending: dict[Path, _Pending] = {}
+        self._by_device: dict[str, list[Association]] = {}
+        self.outgoing: list[tuple[bytes, Path]] = []
+        """Datagrams of the DTLS layer itself; the caller sends and clears them."""
+        self.events: deque[Event] = deque(maxlen=EVENTS)
+        self.counts: Counter[str] = Counter()
+        """How often what happened: cookies, handshakes, drops by cause."""
+
+    def receive(
+        self, datagram: bytes, path: Path, now: float
+    ) -> tuple[Association, Sequence[bytes]] | None:
+        """The association and the plaintexts of one datagram. Does not raise for any bytes."""
+        association = self._associations.get(path)
+        if association is not None and datagram and datagram[0] == APPLICATION_DATA:
+            plaintexts = association.receive_untrusted(datagram, now)
+            if plaintexts or path not in self._pending:
+                return association, plaintexts
+        try:
+            return self._receive_other_untrusted(association, datagram, path, now)
+        except cookie.UnsupportedVersionError:
+            self.counts["unsupported_version"] += 1
+            # 15 bytes for a hello of at least 54: no use to an amplifier.
+            alert = HEADER.pack(ALERT, DTLS_1_0, 0, 2) + _PROTOCOL_VERSION
+            self.outgoing.append((alert, path))
+        except DtlsError:
+            self.counts["dropped"] += 1
+        return None
+
+    def _receive_other_untrusted(
+        self, association: Association | None, datagram: bytes, path: Path, now: float
+    ) -> tuple[Association, Sequence[bytes]] | None:
+        if cookie.is_client_hello_untrusted(datagram):
+            self._hello_untrusted(datagram, path, now)
+            return None
+        pending = self._pending.get(path)
+        if pending is not None:
+            first = next(split_untrusted(datagram), b"")
+            if association is None or not association.opens(first):
+                return self._advance(pending.handshake, datagram, path, now)
+        if association is None:
+            raise DtlsError("no association")
+        plaintexts = association.receive_untrusted(datagram, now)
+        if association.closed:
+            self._remove(association, "closed by the device")
+        elif datagram[:1] == bytes((HANDSHAKE,)):
+            self._send(association.replies(datagram, now), path)
+        return association, plaintexts
+
+    def _hello_untrusted(self, datagram: bytes, path: Path, now: float) -> None:
+        hello = cookie.decode_client_hello_untrusted(datagram)
+        address = f"{path.listener} {path.address}".encode()
+        if not self._cookies.valid(hello, address, now):
+            self.counts["cookie_challenges"] += 1
+            self.outgoing.append((self._cookies.challenge(hello, address, now), path))
+            return
+        pending = self._pending.get(path)
+        if pending is not None and pending.hello == hello.rest:
+            self._send(pending.handshake.repeated(now), path)
+            return
+        if pending is None and len(self._pending) >= HALF_OPEN:
+            del self._pending[next(iter(self._pending))]
+            self.counts["half_open_evicted"] += 1
+        handshake = Handshake(
+            self._engines.engine(self._config.mtu),
+            server=True,
+            number=hello.record_number,
+            mtu=self._config.mtu,
+            now=now,
+        )
+        self._pending.pop(path, None)
+        self._pending[path] = _Pending(handshake, hello.rest)
+        self._advance(handshake, datagram, path, now)
+
+    def _advance(
+        self, handshake: Handshake, datagram: bytes, path: Path, now: float
+    ) -> tuple[Association, Sequence[bytes]] | None:
+        try:
+            self._send(handshake.receive_untrusted(datagram, now), path)
+        except HandshakeOver as over:
+            self._send(over.datagrams, path)
+            del self._pending[path]
+            self.counts["handshakes_failed"] += 1
+            return None
+        if not handshake.done():
+            return None
+        del self._pending[path]
+        association = handshake.associate(self._next_number, path, now)
+        self._next_number += 1
+        self._insert(association)
+        early = b"".join(handshake.early)
+        return association, association.receive_untrusted(early, now) if early else ()
+
+    def _insert(self, association: Association) -> None:
+        old = self._associations.get(association.path)
+        if old is not None:
+            self._remove(old, "replaced by a new handshake")
+        mine = self._by_device.setdefault(association.endpoint.device, [])
+        if len(mine) >= self._config.associations_per_device:
+            self._remove(min(mine, key=lambda one: one.heard), "too many of one device")
+            mine = self._by_device.setdefault(association.endpoint.device, [])
+        if len(self._associations) >= self._config.associations:
+            longest_silent = min(self._associations.values(), key=lambda one: one.heard)
+            self._remove(longest_silent, "table full")
+            mine = self._by_device.setdefault(association.endpoint.device, [])
+        mine.append(association)
+        self._associations[association.path] = association
+        self.counts["handshakes_done"] += 1
+        self.events.append(Event(Change.OPENED, association, association.suite))
+
+    def _remove(self, association: Association, why: str) -> None:
+        del self._associations[association.path]
+        device = association.endpoint.device
+        self._by_device[device].remove(association)
+        if not self._by_device[device]:
+            del self._by_device[device]
+        association.closed = True
+        self.counts["dropped_unauthentic"] += association.failed_records
+        self.events.append(Event(Change.CLOSED, association, why))
+
+    def _send(self, datagrams: list[bytes], path: Path) -> None:
+        self.outgoing += [(datagram, path) for datagram in datagrams]
+
+    def get_timer(self, now: float) -> float:
+        """When ``sweep`` is due next, in monotonic seconds."""
+        timers = [pending.handshake.get_timer() for pending in self._pending.values()]
+        return min(timers, default=now + DEADLINE_S)
+
+    def sweep(self, now: float) -> None:
+        """Repeat flights, end what is overdue. Call once in a while, at least every second."""
+        for path, pending in list(self._pending.items()):
+            if now - pending.handshake.started > DEADLINE_S:
+                del self._pending[path]
+                self.counts["handshakes_timed_out"] += 1
+            else:
+                self._send(pending.handshake.handle_timer(now), path)
+        oldest = now - self._config.idle_timeout_s
+        for association in [one for one in self._associations.values() if one.heard < oldest]:
+            self._remove(association, "idle")
+
+    def close(self, device: str | None, why: str) -> None:
+        """End the associations of one device, or of all (None), with close_notify."""
+        for association in list(self._associations.values()):
+            if device is None or association.endpoint.device == device:
+                self.outgoing.append((association.close(), association.path))
+                self._remove(association, why)
+
+    def associations(self) -> list[Association]:
+        """All established ones."""
+        return list(self._associations.values())
+
+    def of_device(self, device: str) -> list[Association]:
+        """Those of one device, oldest first."""
+        return list(self._by_device.get(device, ()))
+
+    def half_open(self) -> int:
+        """Handshakes under way."""
+        return len(self._pending)

@@ -1,0 +1,1 @@
+"""The roster: which devices belong here and which people may read what."""

@@ -1,0 +1,148 @@
+"""The device registry: identity, key and patient of every node."""
+
+from __future__ import annotations
+
+import re
+import secrets
+import string
+from dataclasses import asdict, dataclass
+from typing import TYPE_CHECKING, Any
+
+from gateway.dtls.credentials import PreSharedKey
+from gateway.errors import UsageError
+from gateway.roster import files
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,31}")
+"""At most 32 characters: what tinydtls holds as an identity. No slash or colon, which part a device
+from its measurement in SenML names."""
+
+_PATIENT = re.compile(r"[^\x00-\x1f\x7f]{1,64}")
+_KEY_LENGTH = 16
+_KEY_CHARACTERS = string.ascii_letters + string.digits
+_LONGEST_KEY = 64
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Device:
+    """One node."""
+
+    id: str
+    """Its name, PSK identity and SenML base name."""
+    patient: str
+    """Whom it measures; the device's own id while nobody is named."""
+    key_hex: str
+    lenient_units: bool
+    """Whether ``%`` with a value above 1 is taken as a percentage."""
+    added: str
+    """ISO 8601, UTC."""
+    revoked: str | None
+
+    @property
+    def key(self) -> bytes:
+        """The pre-shared key."""
+        return bytes.fromhex(self.key_hex)
+
+    @property
+    def key_text(self) -> str | None:
+        """The key as a client that takes text wants it, if it is printable ASCII."""
+        key = self.key
+        return key.decode() if all(0x21 <= byte <= 0x7E for byte in key) else None
+
+
+class Devices:
+    """The devices of one gateway, in a file of its state folder.
+
+    The running gateway and the command line each have one; :meth:`refresh` sees what the other did.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._stamp: tuple[int, int] | None = None
+        self._devices: dict[str, Device] = {}
+        self.refresh()
+
+    def refresh(self) -> bool:
+        """Read the file again if it has changed; whether it had. Raises ConfigError."""
+        stamp = files.stamp(self._path)
+        if stamp == self._stamp:
+            return False
+        self._devices = {
+            name: Device(id=name, **entry) for name, entry in files.read(self._path).items()
+        }
+        self._stamp = stamp
+        return True
+
+    def all(self) -> list[Device]:
+        """By id."""
+        return sorted(self._devices.values(), key=lambda device: device.id)
+
+    def get(self, name: str) -> Device | None:
+        """None if there is no such device. A revoked one is still here."""
+        return self._devices.get(name)
+
+    def psk(self, identity: bytes) -> PreSharedKey | None:
+        """See :class:`gateway.dtls.credentials.Credentials`."""
+        device = self._devices.get(identity.decode("latin-1"))
+        if device is None or device.revoked is not None:
+            return None
+        return PreSharedKey(device.id, device.key)
+
+    def add(
+        self,
+        name: str,
+        *,
+        patient: str | None,
+        key: bytes | None,
+        lenient_units: bool,
+        today: str,
+    ) -> Device:
+        """Enter a device; a revoked one may come back with a new key. Raises UsageError."""
+        if not _ID.fullmatch(name):
+            raise UsageError(
+                f"device id {name!r}: use 1 to 32 letters, digits, '.', '_' or '-', "
+                "beginning with a letter or digit"
+            )
+        if patient is not None and not _PATIENT.fullmatch(patient):
+            raise UsageError(f"patient {patient!r}: use 1 to 64 printable characters")
+        if key is not None and not 1 <= len(key) <= _LONGEST_KEY:
+            raise UsageError(f"a key has 1 to {_LONGEST_KEY} bytes, this one {len(key)}")
+        if key is None:
+            key = "".join(secrets.choice(_KEY_CHARACTERS) for _ in range(_KEY_LENGTH)).encode()
+        device = Device(
+            id=name,
+            patient=patient or name,
+            key_hex=key.hex(),
+            lenient_units=lenient_units,
+            added=today,
+            revoked=None,
+        )
+        with files.change(self._path) as entries:
+            if name in entries and entries[name]["revoked"] is None:
+                raise UsageError(
+                    f"device {name!r} is there already; `ward-gateway device revoke {name}` first"
+                )
+            entries[name] = _entry(device)
+        self.refresh()
+        return device
+
+    def revoke(self, name: str, *, today: str) -> Device:
+        """No handshake any more, and the running gateway ends its associations.
+
+        Raises UsageError for an unknown one.
+        """
+        with files.change(self._path) as entries:
+            if name not in entries:
+                raise UsageError(f"no device {name!r}; `ward-gateway device list` shows them")
+            if entries[name]["revoked"] is None:
+                entries[name]["revoked"] = today
+        self.refresh()
+        return self._devices[name]
+
+
+def _entry(device: Device) -> dict[str, Any]:
+    entry = asdict(device)
+    del entry["id"]
+    return entry

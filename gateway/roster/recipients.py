@@ -1,0 +1,145 @@
+"""The people and desks that may read: their roles, patients and sealing keys.
+
+Here is only what is public. The private keys lie in the profile folders, which belong on the
+recipients' own computers.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import asdict, dataclass
+from typing import TYPE_CHECKING, Any
+
+from cryptography.hazmat.primitives.serialization import load_pem_public_key
+
+from gateway.errors import UsageError
+from gateway.lane import Lane
+from gateway.roster import files
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from gateway.cose.keys import PublicKey
+
+_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
+
+LANES_OF_ROLE: dict[str, frozenset[Lane]] = {
+    "patient": frozenset(Lane),
+    "doctor": frozenset({Lane.ROUTINE}),
+    "alarm-centre": frozenset({Lane.EMERGENCY}),
+    "admin": frozenset(),
+    "auditor": frozenset(),
+}
+"""Who may read which lane unless the ward says otherwise."""
+
+ONLY_NAMED_PATIENTS = frozenset({"patient"})
+"""Roles that read nobody unless named; the others read everybody unless narrowed."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Recipient:
+    """One reader."""
+
+    name: str
+    role: str
+    patients: tuple[str, ...]
+    """Empty: nobody for the role ``patient``, everybody for the others."""
+    public_key: str
+    """PEM of the sealing key."""
+    added: str
+    revoked: str | None
+
+    def reads(self, patient: str, lane: Lane) -> bool:
+        """Whether records of this patient and lane are sealed for this reader."""
+        if self.revoked is not None or lane not in LANES_OF_ROLE[self.role]:
+            return False
+        if not self.patients:
+            return self.role not in ONLY_NAMED_PATIENTS
+        return patient in self.patients
+
+
+class Recipients:
+    """The readers of one ward, in a file of the gateway's state folder."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._stamp: tuple[int, int] | None = None
+        self._recipients: dict[str, Recipient] = {}
+        self._keys: dict[str, PublicKey] = {}
+        self.refresh()
+
+    def refresh(self) -> bool:
+        """Read the file again if it has changed; whether it had. Raises ConfigError."""
+        stamp = files.stamp(self._path)
+        if stamp == self._stamp:
+            return False
+        self._recipients = {
+            name: Recipient(name=name, **{**entry, "patients": tuple(entry["patients"])})
+            for name, entry in files.read(self._path).items()
+        }
+        self._keys = {
+            name: load_pem_public_key(one.public_key.encode())  # type: ignore[misc]
+            for name, one in self._recipients.items()
+        }
+        self._stamp = stamp
+        return True
+
+    def all(self) -> list[Recipient]:
+        """By name."""
+        return sorted(self._recipients.values(), key=lambda one: one.name)
+
+    def active(self, name: str) -> Recipient | None:
+        """None if there is no such recipient, or no more."""
+        recipient = self._recipients.get(name)
+        return None if recipient is None or recipient.revoked is not None else recipient
+
+    def readers(self, patient: str, lane: Lane) -> tuple[PublicKey, ...]:
+        """The sealing keys of all who may read this patient and lane, by name."""
+        return tuple(self._keys[one.name] for one in self.all() if one.reads(patient, lane))
+
+    def check_new(self, name: str, role: str) -> None:
+        """Call before making keys for a new recipient. Raises UsageError."""
+        if not _NAME.fullmatch(name):
+            raise UsageError(
+                f"recipient name {name!r}: use 1 to 64 letters, digits, '.', '_' or '-'"
+            )
+        if role not in LANES_OF_ROLE:
+            raise UsageError(f"no role {role!r}; there are: {', '.join(LANES_OF_ROLE)}")
+        if self.active(name) is not None:
+            raise UsageError(f"recipient {name!r} is there already")
+
+    def add(
+        self, name: str, *, role: str, patients: tuple[str, ...], public_key: str, today: str
+    ) -> Recipient:
+        """Enter a recipient. From the next epoch on records are sealed for it too.
+
+        Raises UsageError.
+        """
+        self.check_new(name, role)
+        recipient = Recipient(
+            name=name,
+            role=role,
+            patients=patients,
+            public_key=public_key,
+            added=today,
+            revoked=None,
+        )
+        with files.change(self._path) as entries:
+            entries[name] = _entry(recipient)
+        self.refresh()
+        return recipient
+
+    def widen(self, name: str, patients: tuple[str, ...]) -> Recipient:
+        """Let a recipient read more patients, from the next epoch on. Raises UsageError."""
+        with files.change(self._path) as entries:
+            if name not in entries:
+                raise UsageError(f"no recipient {name!r}; `ward-gateway recipient list` shows them")
+            entries[name]["patients"] = sorted({*entries[name]["patients"], *patients})
+        self.refresh()
+        return self._recipients[name]
+
+
+def _entry(recipient: Recipient) -> dict[str, Any]:
+    entry = asdict(recipient)
+    del entry["name"]
+    return entry

@@ -1,0 +1,63 @@
+"""What the intake needs to know of a device: its patient, the pseudonym, and who may read."""
+
+from __future__ import annotations
+
+import hashlib
+import hmac
+from typing import TYPE_CHECKING, Final, NamedTuple
+
+from gateway.lane import Lane
+
+if TYPE_CHECKING:
+    from gateway.cose.keys import PublicKey
+    from gateway.roster.devices import Devices
+    from gateway.roster.recipients import Recipients
+
+_CACHED: Final = 8192
+
+
+class Assignment(NamedTuple):
+    """One device on one patient, as of the last refresh."""
+
+    patient: str
+    pseudonym: bytes
+    """16 bytes: what the cloud store sees instead of the patient."""
+    lenient_units: bool
+    readers: dict[Lane, tuple[PublicKey, ...]]
+
+
+class Ward:
+    """Devices and recipients together.
+
+    pseudonym_key: 32 secret bytes of this ward; without them a pseudonym cannot be linked to a
+    patient's id by trying ids.
+    """
+
+    def __init__(self, devices: Devices, recipients: Recipients, pseudonym_key: bytes) -> None:
+        self.devices = devices
+        self.recipients = recipients
+        self._key = pseudonym_key
+        self._assignments: dict[str, Assignment] = {}
+
+    def refresh(self) -> bool:
+        """Take in what the command line has changed; whether there was anything."""
+        changed = [self.devices.refresh(), self.recipients.refresh()]
+        if any(changed):
+            self._assignments.clear()
+        return any(changed)
+
+    def assignment(self, device: str) -> Assignment | None:
+        """None for a device that is unknown or revoked."""
+        found = self._assignments.get(device)
+        if found is not None:
+            return found
+        entry = self.devices.get(device)
+        if entry is None or entry.revoked is not None:
+            return None
+        if len(self._assignments) >= _CACHED:
+            self._assignments.clear()
+        digest = hmac.digest(self._key, entry.patient.encode(), hashlib.sha256)
+        readers = {lane: self.recipients.readers(entry.patient, lane) for lane in Lane}
+        made = Assignment(entry.patient, digest[:16], entry.lenient_units, readers)
+        self._assignments[device] = made
+        return made

@@ -1,9 +1,19 @@
-"""A record: its clear header, what is sealed, and the signed batch that carries many."""
+"""A record: its clear header, what is sealed, and the signed batch that carries many.
+
+A record is made on the way of every datagram, so the header's binding and the plaintext are laid
+out by hand around values that are CBOR already. Keys of the plaintext are text, in the order of
+deterministic CBOR (RFC 8949 section 4.2.1): shorter first, then alphabetical.
+"""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, NamedTuple
+import math
+import struct
+from functools import lru_cache
+from typing import TYPE_CHECKING, Final, NamedTuple
 
+from gateway.cose import cbor, encrypt0, headers, sign1
+from gateway.errors import BadRequestError, IntegrityError, SealError, TooLargeError
 from gateway.lane import Lane
 
 if TYPE_CHECKING:
@@ -11,8 +21,23 @@ if TYPE_CHECKING:
 
     from cryptography.hazmat.primitives.asymmetric import ec
 
-MAX_BATCH_RECORDS = 1000
-MAX_RECORD_BYTES = 1 << 20
+ID_BYTES: Final = 16
+"""Record ids, pseudonyms and epochs."""
+
+MAX_BATCH_RECORDS: Final = 1000
+MAX_RECORD_BYTES: Final = encrypt0.MAX_CIPHERTEXT_BYTES + 1024
+"""A sealed record: its ciphertext and the COSE around it."""
+
+MAX_NAME_BYTES: Final = 256
+"""Names of gateways, devices and patients: 64 characters (RFC 5280 ub-common-name), in UTF-8."""
+
+MAX_RECEIVED_MS: Final = 253_402_300_799_999
+"""The end of the year 9999: the last date that everybody can print."""
+
+_BATCH_TYPE: Final = "application/vnd.ward-gateway.batch+cose"
+_LANES: Final = {lane: cbor.text_string(lane) for lane in Lane}
+_WIDE: Final = struct.Struct(">BQ")
+"""An unsigned integer of 2^32 or more; milliseconds have been that since February 1970."""
 
 
 class Header(NamedTuple):
@@ -53,22 +78,117 @@ class Plaintext(NamedTuple):
     assessment: Mapping[str, object] | None
 
 
+@lru_cache(maxsize=4096)
+def _text(value: str) -> bytes:
+    """Names of the gateway, its devices and patients: few, and the same for every record."""
+    return cbor.text_string(value)
+
+
+def _milliseconds(value: int) -> bytes:
+    if value >> 32 > 0:
+        return _WIDE.pack(0x1B, value)
+    if value < 0:
+        raise SealError("a time must not be negative")
+    return cbor.head(cbor.UINT, value)
+
+
 def external_aad(gateway: str, header: Header) -> bytes:
     """Deterministic CBOR ``[gateway, id, patient, lane, received ms]``, bound to the sealed record.
 
     Raises SealError: an id or pseudonym that is not 16 bytes, a negative time.
     """
-    raise NotImplementedError
+    name, patient, lane, received_ms, _ = header
+    if len(name) != ID_BYTES or len(patient) != ID_BYTES:
+        raise SealError("a record's id and its pseudonym must be 16 bytes")
+    return b"\x85%b\x50%b\x50%b%b%b" % (
+        _text(gateway),
+        name,
+        patient,
+        _LANES[lane],
+        _milliseconds(received_ms),
+    )
 
 
 def encode(plaintext: Plaintext) -> bytes:
-    """A deterministic CBOR map under text keys; absent values are left out."""
-    raise NotImplementedError
+    """A deterministic CBOR map under text keys; absent values are left out.
+
+    Raises SealError: both or neither of ``senml`` and ``sealed``, a negative time.
+    """
+    device, patient, received_ms, clock, senml, sealed, assessment = plaintext
+    if (senml is None) == (sealed is None):
+        raise SealError("a record holds either a SenML pack or a node's own COSE message")
+    return b"".join(
+        (
+            b"\xa5" if assessment is None else b"\xa6",
+            b"\x65clock",
+            _text(clock),
+            b"" if senml is None else b"\x65senml" + senml,
+            b"\x66device",
+            _text(device),
+            b"" if sealed is None else b"\x66sealed" + cbor.encode(sealed),
+            b"\x67patient",
+            _text(patient),
+            b"" if assessment is None else b"\x6aassessment" + cbor.encode(assessment),
+            b"\x6breceived_ms",
+            _milliseconds(received_ms),
+        )
+    )
 
 
 def decode_untrusted(data: bytes) -> Plaintext:
     """Raises BadRequestError."""
-    raise NotImplementedError
+    reader = cbor.Reader(data)
+    senml: bytes | None = None
+    values: dict[str, object] = {}
+    for _ in range(reader.head(cbor.MAP)):
+        key = reader.text(32)
+        if key in values:
+            raise BadRequestError(f"record: {key} twice")
+        encoded, values[key] = reader.encoded_item(MAX_RECORD_BYTES)
+        if key == "senml":
+            senml = encoded
+    reader.end()
+    device, patient, clock = (_name(values, key) for key in ("device", "patient", "clock"))
+    received_ms = values.get("received_ms")
+    if type(received_ms) is not int or not 0 <= received_ms <= MAX_RECEIVED_MS:
+        raise BadRequestError("record: received_ms must be a time")
+    if senml is not None and not isinstance(values["senml"], list):
+        raise BadRequestError("record: senml must be an array")
+    sealed = _sealed(values["sealed"]) if "sealed" in values else None
+    if (senml is None) == (sealed is None):
+        raise BadRequestError("record: there must be either senml or sealed")
+    assessment = values.get("assessment")
+    if assessment is None:
+        return Plaintext(device, patient, received_ms, clock, senml, sealed, None)
+    if not _is_plain(assessment) or not isinstance(assessment, dict):
+        raise BadRequestError("record: assessment must be a map of what JSON can say")
+    return Plaintext(device, patient, received_ms, clock, senml, sealed, assessment)
+
+
+def _name(values: Mapping[str, object], key: str) -> str:
+    value = values.get(key)
+    if not isinstance(value, str):
+        raise BadRequestError(f"record: {key} must be text")
+    return value
+
+
+def _sealed(value: object) -> tuple[int, bytes]:
+    if isinstance(value, list) and len(value) == 2:
+        content_format, message = value
+        if type(content_format) is int and type(message) is bytes and content_format >= 0:
+            return content_format, message
+    raise BadRequestError("record: sealed must be a Content-Format and a message")
+
+
+def _is_plain(value: object) -> bool:
+    """Whether a reader can print it as JSON. The decoder has limited the depth."""
+    if isinstance(value, dict):
+        return all(type(key) is str and _is_plain(item) for key, item in value.items())
+    if isinstance(value, list):
+        return all(map(_is_plain, value))
+    if type(value) is float:
+        return math.isfinite(value)
+    return value is None or type(value) in {str, int, bool}
 
 
 def encode_batch(
@@ -78,7 +198,28 @@ def encode_batch(
 
     The gateway's name is in the protected header. Raises SealError: empty, or over a limit.
     """
-    raise NotImplementedError
+    if not 1 <= len(items) <= MAX_BATCH_RECORDS:
+        raise SealError(f"{len(items)} records: a batch has 1 to {MAX_BATCH_RECORDS}")
+    payload = cbor.head(cbor.ARRAY, len(items)) + b"".join(map(_item, items))
+    protected: dict[int | str, object] = {headers.TYP: _BATCH_TYPE, "gateway": gateway}
+    return sign1.sign(private_key, payload, protected=protected)
+
+
+def _item(item: tuple[Header, bytes]) -> bytes:
+    (name, patient, lane, received_ms, epoch), record = item
+    if not len(name) == len(patient) == len(epoch) == ID_BYTES:
+        raise SealError("a record's id, pseudonym and epoch must be 16 bytes")
+    if len(record) > MAX_RECORD_BYTES:
+        raise SealError(f"a record of {len(record)} bytes: at most {MAX_RECORD_BYTES}")
+    return b"\x86\x50%b\x50%b%b%b\x50%b%b%b" % (
+        name,
+        patient,
+        _LANES[lane],
+        _milliseconds(received_ms),
+        epoch,
+        cbor.head(cbor.BYTES, len(record)),
+        record,
+    )
 
 
 def decode_batch_untrusted(
@@ -89,4 +230,36 @@ def decode_batch_untrusted(
     ``gateway``: the name in the certificate of ``public_key``; the batch must bear the same.
     Raises BadRequestError (shape), TooLargeError (limits) or IntegrityError (signature, name).
     """
-    raise NotImplementedError
+    signed = sign1.verify_untrusted(message, public_key)
+    if signed.protected.get(headers.TYP) != _BATCH_TYPE:
+        raise BadRequestError("batch: the message is of another type")
+    if signed.protected.get("gateway") != gateway:
+        raise IntegrityError("batch: signed in the name of another gateway")
+    reader = cbor.Reader(signed.payload)
+    count = reader.head(cbor.ARRAY)
+    if count == 0:
+        raise BadRequestError("batch: no records")
+    if count > MAX_BATCH_RECORDS:
+        raise TooLargeError("batch: too many records", MAX_BATCH_RECORDS)
+    items = [_item_untrusted(reader) for _ in range(count)]
+    reader.end()
+    return items
+
+
+def _item_untrusted(reader: cbor.Reader) -> tuple[Header, bytes]:
+    reader.expect(cbor.ARRAY, 6)
+    name, patient = reader.exactly(ID_BYTES), reader.exactly(ID_BYTES)
+    lane = lane_untrusted(reader.text(32))
+    received_ms = reader.head(cbor.UINT)
+    if received_ms > MAX_RECEIVED_MS:
+        raise BadRequestError("batch: received_ms must be a time")
+    epoch = reader.exactly(ID_BYTES)
+    return Header(name, patient, lane, received_ms, epoch), reader.byte_string(MAX_RECORD_BYTES)
+
+
+def lane_untrusted(value: object) -> Lane:
+    """The lane of this name. Raises BadRequestError."""
+    try:
+        return Lane(value)  # type: ignore[arg-type]  # what is not a lane's name is refused here
+    except ValueError as exc:
+        raise BadRequestError("no such lane") from exc

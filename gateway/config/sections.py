@@ -1,0 +1,66 @@
+"""The sections of ``gateway.toml``. Rooms that have a Config of their own are composed here."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from gateway.cose import epochs
+from gateway.dtls import server
+from gateway.outbox import writer
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class GatewaySection:
+    """Who this gateway is and where its things are. Relative paths start at this file."""
+
+    ward: str = "ward"
+    """Name of the ward, for people."""
+    name: str = "gateway"
+    """Name of this gateway: the subject of its certificate, bound into every record."""
+    state: Path = Path("state")
+    """Folder of everything that changes: outbox, rosters, control socket. Mode 0700."""
+    certificate: Path = Path("keys/gateway.pem")
+    """The gateway's certificate, shown to the cloud store and under every signature."""
+    key: Path = Path("keys/gateway.key")
+    """Its private key, mode 0600."""
+    ca: Path = Path("ca/ca.pem")
+    """The certificate authority that the cloud store's certificate must come from."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CoapSection:
+    """Where nodes reach the gateway."""
+
+    listen: tuple[str, ...] = ("0.0.0.0:5684", "[::]:5684")
+    """Addresses for coaps (CoAP over DTLS 1.2), UDP."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CloudSection:
+    """Where sealed records go."""
+
+    url: str = "https://127.0.0.1:9443"
+    """Base address of the cloud store."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LimitsSection:
+    """What one device, and all of them together, may take."""
+
+    device_messages_per_s: float = 50.0
+    """Messages a second from one device; more are answered 4.29. 0 = no limit."""
+    associations: int = server.Config().associations
+    """DTLS associations held at once; the longest silent one makes room. About 4 KiB each."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Configuration:
+    """All of ``gateway.toml``."""
+
+    gateway: GatewaySection = field(default_factory=GatewaySection)
+    coap: CoapSection = field(default_factory=CoapSection)
+    cloud: CloudSection = field(default_factory=CloudSection)
+    limits: LimitsSection = field(default_factory=LimitsSection)
+    outbox: writer.Config = field(default_factory=writer.Config)
+    epochs: epochs.Config = field(default_factory=epochs.Config)

@@ -1,0 +1,34 @@
+"""How fast a device may send: a token bucket each (RFC 8516 for the answer to those over it)."""
+
+from __future__ import annotations
+
+from typing import Final
+
+_BURST_S: Final = 2.0
+"""A device that was silent may catch up by this much."""
+
+_DEVICES: Final = 8192
+
+
+class Rates:
+    """Token buckets by device. per_s: messages a second; 0: no limit."""
+
+    def __init__(self, per_s: float) -> None:
+        self._per_s = per_s
+        self._full = max(1.0, per_s * _BURST_S)
+        self._buckets: dict[str, tuple[float, float]] = {}
+
+    def over(self, device: str, now: float) -> bool:
+        """Take one token; True when there was none."""
+        if not self._per_s:
+            return False
+        tokens, since = self._buckets.get(device, (self._full, now))
+        tokens = min(self._full, tokens + (now - since) * self._per_s)
+        if tokens < 1.0:
+            self._buckets[device] = (tokens, now)
+            return True
+        if len(self._buckets) >= _DEVICES and device not in self._buckets:
+            # Forgetting a bucket fills it: nobody is refused for it.
+            del self._buckets[next(iter(self._buckets))]
+        self._buckets[device] = (tokens - 1.0, now)
+        return False

@@ -1,0 +1,60 @@
+"""Logs: logfmt on standard error, never a payload, a key or a patient.
+
+A flood of one kind of event must not become a flood of lines: each message text (not its values)
+is written at most once a second, and the next line of that kind says how many were left out.
+"""
+
+from __future__ import annotations
+
+import logging
+import sys
+import time
+from typing import Final
+
+_QUIET_S: Final = 1.0
+_KINDS: Final = 1024
+
+
+class _OncePerSecond(logging.Filter):
+    def __init__(self) -> None:
+        super().__init__()
+        self._seen: dict[str, tuple[float, int]] = {}
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        now = time.monotonic()
+        last, left_out = self._seen.get(record.msg, (-_QUIET_S, 0))
+        if now - last < _QUIET_S:
+            self._seen[record.msg] = (last, left_out + 1)
+            return False
+        if len(self._seen) >= _KINDS:
+            self._seen.clear()
+        self._seen[record.msg] = (now, 0)
+        record.left_out = left_out
+        return True
+
+
+class _Logfmt(logging.Formatter):
+    def format(self, record: logging.LogRecord) -> str:
+        when = time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(record.created))
+        text = record.getMessage().replace('"', "'").replace("\n", " | ")
+        line = (
+            f"{when}.{int(record.msecs):03d}Z level={record.levelname.lower()} "
+            f'room={record.name} msg="{text}"'
+        )
+        left_out = getattr(record, "left_out", 0)
+        if left_out:
+            line += f" left_out={left_out}"
+        if record.exc_info:
+            line += "\n" + self.formatException(record.exc_info)
+        return line
+
+
+def configure(level: int = logging.INFO) -> None:
+    """Send the log of the whole process to standard error."""
+    handler = logging.StreamHandler(sys.stderr)
+    handler.setFormatter(_Logfmt())
+    handler.addFilter(_OncePerSecond())
+    logging.basicConfig(level=level, handlers=[handler], force=True)
+    # One line a request would be a line a record.
+    logging.getLogger("aiohttp.access").setLevel(logging.WARNING)
+    logging.getLogger("asyncio").setLevel(logging.WARNING)

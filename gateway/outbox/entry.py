@@ -57,7 +57,10 @@ class DeadLetter(NamedTuple):
     """An entry that the sink will never take, or that was found damaged."""
 
     number: int
-    entry: Entry
+    lane: Lane
+    entry: Entry | None
+    """None when its row is damaged."""
+
     reason: str
     """The sink's own words."""
 

@@ -1,18 +1,52 @@
-"""The writer: one thread, the only connection, group commit."""
+"""The writer: one thread, the only connection, group commit.
+
+**Natural group commit.** While the disk syncs one transaction, the event loop goes on queueing;
+everything queued meanwhile is the next one. No timer, no linger: alone, a record is committed at
+once; under load, transactions grow until a sync is shared by hundreds.
+
+**Two queues.** Emergencies are served first, at every turn. A turn of the routine queue is bounded
+to :data:`TURN_ROWS` rows, so an emergency waits for one such transaction and never for a backlog.
+Leases and settlements stand in the same queues, in order, so neither reading nor writing starves.
+
+**One call back.** A turn ends with one ``call_soon_threadsafe``, with the tokens of all its
+submissions and the answers to its questions. Nothing here makes a future, a task or a lock per
+entry; submitting is two appends.
+
+**Failure.** After an I/O error nothing that follows can be trusted (a failed sync marks pages as
+clean), so the first error is the last thing the writer does: no token of that transaction or any
+later one comes back, every question is answered with OutboxCorrupt, and the process must end.
+"""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import TYPE_CHECKING
+import asyncio
+import threading
+from collections import deque
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
+
+from gateway.errors import OutboxCorrupt
+from gateway.lane import Lane
+from gateway.outbox.clerk import Change, Clerk, Settlement, Submission, Write
+from gateway.outbox.entry import Status
+from gateway.outbox.room import Room
+from gateway.outbox.row import ROW_OVERHEAD
 
 if TYPE_CHECKING:
-    import asyncio
     from collections.abc import Callable, Sequence
 
+    from gateway.clock import Clock
     from gateway.cose.envelope import Envelope
-    from gateway.lane import Lane
-    from gateway.outbox.entry import DeadLetter, Entry, Leased, Status, StoredEnvelope
+    from gateway.outbox.entry import DeadLetter, Entry, Leased, StoredEnvelope
     from gateway.outbox.store import Store
+
+TURN_ROWS = 1000
+"""Rows of a routine transaction: some milliseconds beside the sync itself."""
+
+_REST_S = 1.0
+"""Idle time after which the log is folded into the database."""
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -26,14 +60,35 @@ class Config:
     """The part of ``max_bytes`` that only emergencies may use."""
 
 
+class _Question(NamedTuple):
+    """Answered after the commit of its turn."""
+
+    ask: Callable[[Clerk], object]
+    future: asyncio.Future[Any]
+
+
+_Item = Write | _Question
+
+
 class Writer:
     """Takes entries from the event loop, commits them in groups, hands them to the pumps.
 
-    All methods are for the event loop's thread. None blocks.
+    All public methods are for the event loop's thread. None blocks. Methods whose name starts
+    with ``_on_thread`` run in the writer's.
     """
 
-    def __init__(self, open_store: Callable[[], Store], config: Config) -> None:
+    def __init__(self, open_store: Callable[[], Store], config: Config, clock: Clock) -> None:
         """``open_store`` is called once, in the writer's thread."""
+        self._open_store = open_store
+        self._clock = clock
+        self._room = Room(config.max_bytes, config.reserve_bytes)
+        self._status = Status(max_bytes=config.max_bytes, reserve_bytes=config.reserve_bytes)
+        self._queues: dict[Lane, deque[_Item]] = {lane: deque() for lane in Lane}
+        self._wake = threading.Event()
+        self._woken = {lane: asyncio.Event() for lane in Lane}
+        self._asked: set[asyncio.Future[Any]] = set()
+        self._failure: BaseException | None = None
+        self._closing = False
 
     async def start(
         self,
@@ -50,7 +105,17 @@ class Writer:
         Raises:
             OutboxError: in use by another process, or cannot be opened.
         """
-        raise NotImplementedError
+        self._loop = asyncio.get_running_loop()
+        self._on_committed = on_committed
+        self._on_failure = on_failure
+        started: asyncio.Future[None] = self._loop.create_future()
+        self._ended: asyncio.Future[None] = self._loop.create_future()
+        threading.Thread(
+            target=self._on_thread, args=(started,), name="outbox", daemon=True
+        ).start()
+        await started
+
+    # --- submitting
 
     def check_room(self, lane: Lane, size: int) -> None:
         """Call before anything is queued; ``size`` is ``len(sealed)``.
@@ -58,7 +123,7 @@ class Writer:
         Raises:
             OutboxFull: no room in this lane now.
         """
-        raise NotImplementedError
+        self._room.check(lane, size)
 
     def submit(
         self, entries: Sequence[Entry], envelopes: Sequence[Envelope], token: object
@@ -70,17 +135,33 @@ class Writer:
         emergencies apart from its routine entries.
 
         Raises:
-            OutboxCorrupt: the writer has failed.
+            OutboxCorrupt: the writer has failed or is closed.
         """
-        raise NotImplementedError
+        emergencies = [entry for entry in entries if entry[1] is Lane.EMERGENCY]
+        routine = (
+            entries if not emergencies else [entry for entry in entries if entry[1] is Lane.ROUTINE]
+        )
+        size = len(entries) * ROW_OVERHEAD
+        for entry in entries:
+            size += len(entry[5])
+        for envelope in envelopes:
+            size += len(envelope.message)
+        self._put(
+            Lane.EMERGENCY if emergencies else Lane.ROUTINE,
+            Submission(emergencies, routine, envelopes, size, token),
+        )
+        self._room.queue(size)
 
     def keep_alarms(self, changed: Sequence[tuple[bytes, bytes]], gone: Sequence[bytes]) -> None:
         """Store alarms (id, sealed) and forget those in ``gone``, before all routine work."""
-        raise NotImplementedError
+        at_ms = int(self._clock.wall() * 1000)
+        self._put(Lane.EMERGENCY, Change(lambda store: store.alarms.keep(changed, gone, at_ms)))
+
+    # --- delivering
 
     def woken(self, lane: Lane) -> asyncio.Event:
         """Set after each commit that brought entries to the lane; the pump clears it."""
-        raise NotImplementedError
+        return self._woken[lane]
 
     async def lease(self, lane: Lane, limit: int, max_bytes: int, *, now: float) -> list[Leased]:
         """The next entries of a lane in the order of arrival, at most ``limit`` and, but for the
@@ -88,7 +169,7 @@ class Writer:
 
         Leases live in memory: a restart hands everything out again.
         """
-        raise NotImplementedError
+        return await self._ask(lane, lambda clerk: clerk.lease(lane, limit, max_bytes, now))
 
     def settle(
         self,
@@ -101,46 +182,161 @@ class Writer:
         """Give leased entries back, by number: delivered, to be tried again from a monotonic
         time on, or dead with the sink's words. One transaction; before any later lease.
         """
-        raise NotImplementedError
+        self._put(lane, Settlement(done, retry, dead))
 
     async def envelopes(self, lane: Lane, epochs: Sequence[bytes]) -> list[StoredEnvelope]:
         """Those of these epochs' envelopes that are kept here."""
-        raise NotImplementedError
+        return await self._ask(lane, lambda clerk: clerk.store.envelopes.get(epochs))
 
     def envelopes_delivered(self, lane: Lane, epochs: Sequence[bytes]) -> None:
         """The sink has these. They are kept for a while, for a sink that lost them."""
-        raise NotImplementedError
+        self._put(lane, Change(lambda store: store.envelopes.delivered(epochs)))
+
+    # --- asking
 
     async def recent_keys(self) -> list[bytes]:
         """Keys of the last 65,536 messages that had one, delivered ones included, oldest first."""
-        raise NotImplementedError
+        return await self._ask(Lane.ROUTINE, lambda clerk: clerk.store.recent_keys())
 
     async def alarms(self) -> list[tuple[bytes, bytes]]:
         """The kept alarms (id, sealed), oldest change first."""
-        raise NotImplementedError
+        return await self._ask(Lane.EMERGENCY, lambda clerk: clerk.store.alarms.all())
 
     async def dead_letters(self, after: int, limit: int) -> list[DeadLetter]:
         """Dead letters with a number above ``after``, in order."""
-        raise NotImplementedError
+        return await self._ask(Lane.ROUTINE, lambda clerk: clerk.store.dead_letters(after, limit))
 
-    async def retry_dead(self, numbers: Sequence[int] | None) -> int:
-        """Put dead letters (None: all) back into their lanes; how many there were."""
-        raise NotImplementedError
+    async def retry_dead(self, numbers: Sequence[int]) -> int:
+        """Put dead letters back into their lanes; how many were there. Damaged ones stay."""
+        revived = await self._ask(Lane.ROUTINE, lambda clerk: clerk.retry_dead(numbers))
+        for event in self._woken.values():
+            event.set()
+        return revived
 
-    async def drop_dead(self, numbers: Sequence[int] | None) -> int:
-        """Delete dead letters (None: all) for good; how many there were."""
-        raise NotImplementedError
+    async def drop_dead(self, numbers: Sequence[int]) -> int:
+        """Delete dead letters for good; how many were there."""
+        return await self._ask(Lane.ROUTINE, lambda clerk: clerk.drop_dead(numbers))
 
     async def flush(self) -> None:
         """Returns when everything queued before is committed. A round trip through the thread,
         hence also what a watchdog asks.
         """
-        raise NotImplementedError
+        await self._ask(Lane.EMERGENCY, lambda clerk: None)
+        await self._ask(Lane.ROUTINE, lambda clerk: None)
 
     def status(self) -> Status:
         """A copy of the figures. Costs no query."""
-        raise NotImplementedError
+        lanes = {
+            lane: replace(figures, refused=self._room.refused[lane])
+            for lane, figures in self._status.lanes.items()
+        }
+        return replace(self._status, lanes=lanes)
 
     async def close(self) -> None:
         """Commit what is queued, close the store, end the thread."""
-        raise NotImplementedError
+        self._closing = True
+        self._wake.set()
+        await self._ended
+
+    # --- between loop and thread
+
+    def _put(self, lane: Lane, item: _Item) -> None:
+        if self._failure is not None or self._closing:
+            raise OutboxCorrupt("the outbox takes nothing more") from self._failure
+        self._queues[lane].append(item)
+        self._wake.set()
+
+    async def _ask(self, lane: Lane, ask: Callable[[Clerk], T]) -> T:
+        future: asyncio.Future[T] = self._loop.create_future()
+        self._put(lane, _Question(ask, future))
+        self._asked.add(future)
+        try:
+            return await future
+        finally:
+            self._asked.discard(future)
+
+    def _landed(
+        self,
+        tokens: list[object],
+        answers: list[tuple[asyncio.Future[Any], object]],
+        woken: list[Lane],
+    ) -> None:
+        for lane in woken:
+            self._woken[lane].set()
+        for future, answer in answers:
+            if not future.done():
+                future.set_result(answer)
+        if tokens:
+            self._on_committed(tokens)
+
+    def _failed(self, error: BaseException) -> None:
+        for future in self._asked:
+            if not future.done():
+                failure = OutboxCorrupt(f"the outbox has failed: {error}")
+                failure.__cause__ = error
+                future.set_exception(failure)
+        self._on_failure(error)
+
+    # --- the thread
+
+    def _on_thread(self, started: asyncio.Future[None]) -> None:
+        store: Store | None = None
+        try:
+            store = self._open_store()
+            clerk = Clerk(store, self._clock, self._room, self._status)
+        except BaseException as error:
+            if store is not None:
+                store.abandon()
+            self._closing = True
+            self._call(started.set_exception, error)
+            self._call(self._ended.set_result, None)
+            return
+        self._call(started.set_result, None)
+        try:
+            self._on_thread_serve(clerk)
+            store.close()
+        except BaseException as error:
+            self._failure = error
+            store.abandon()
+            self._call(self._failed, error)
+        self._call(self._ended.set_result, None)
+
+    def _call(self, callback: Callable[..., object], *arguments: object) -> None:
+        self._loop.call_soon_threadsafe(callback, *arguments)
+
+    def _on_thread_serve(self, clerk: Clerk) -> None:
+        emergency, routine = self._queues[Lane.EMERGENCY], self._queues[Lane.ROUTINE]
+        worked = False
+        while True:
+            if emergency:
+                self._on_thread_turn(clerk, Lane.EMERGENCY)
+                worked = True
+            elif routine:
+                self._on_thread_turn(clerk, Lane.ROUTINE)
+                worked = True
+            elif self._closing:
+                return
+            elif self._wake.wait(_REST_S if worked else None):
+                self._wake.clear()
+            else:
+                clerk.rest()
+                worked = False
+
+    def _on_thread_turn(self, clerk: Clerk, lane: Lane) -> None:
+        """Everything queued, up to a bound, in one transaction; then the questions."""
+        queue = self._queues[lane]
+        writes: list[Write] = []
+        questions: list[_Question] = []
+        rows = 0
+        while queue and rows < TURN_ROWS:
+            item = queue.popleft()
+            if isinstance(item, _Question):
+                questions.append(item)
+            else:
+                writes.append(item)
+                if isinstance(item, Submission):
+                    rows += len(item.emergencies) + len(item.routine)
+        grown = clerk.write(lane, writes) if writes else []
+        tokens = [item.token for item in writes if isinstance(item, Submission)]
+        answers = [(question.future, question.ask(clerk)) for question in questions]
+        self._call(self._landed, tokens, answers, grown)

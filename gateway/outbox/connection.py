@@ -1,0 +1,35 @@
+"""The seam to SQLite: what the store asks of a connection, and the connection of this Python.
+
+Another SQLite (one with a virtual file system that cuts the power, for a test) comes in here.
+"""
+
+from __future__ import annotations
+
+import sqlite3
+from typing import TYPE_CHECKING, Any, Protocol
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from pathlib import Path
+
+
+class Cursor(Protocol):
+    def fetchone(self) -> tuple[Any, ...] | None: ...
+    def fetchall(self) -> list[tuple[Any, ...]]: ...
+
+
+class Connection(Protocol):
+    """Autocommit: transactions are begun and ended by statements."""
+
+    def execute(self, sql: str, parameters: Sequence[object] = ..., /) -> Cursor: ...
+    def close(self) -> None: ...
+
+
+def connect(path: Path) -> Connection:
+    """Raises sqlite3.OperationalError if the file cannot be opened."""
+    # The thread that opens is not always the one that closes: a failed start is cleaned up by
+    # the caller. Use is serial all the same.
+    connection: Connection = sqlite3.connect(
+        path, timeout=2.0, isolation_level=None, check_same_thread=False
+    )
+    return connection

@@ -1,0 +1,124 @@
+"""Which entries of one lane are out, which came back, and where the next ones are. Pure.
+
+Order of arrival: what came back and is due goes first (its numbers are the lowest), then what the
+table holds above the cursor, then what was committed lately and is still in memory. That memory
+feeds a sink that keeps up without reading the table; it has a cap, and what falls out is read.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from itertools import count
+from typing import TYPE_CHECKING, NamedTuple
+
+from gateway.outbox.entry import Entry, Leased
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    Read = Callable[[int, int, int, int], tuple[list[tuple[int, Entry]], list[int]]]
+    """``Store.read`` of the lane: (after, before, limit, max bytes) -> (entries, damaged)."""
+
+FRESH_ROWS = 4096
+"""About 2 MiB a lane: some seconds of a busy ward."""
+
+_END = (1 << 63) - 1
+
+
+class _Returned(NamedTuple):
+    leased: Leased
+    due: float
+
+
+class _Basket:
+    """Entries up to a count and a size; the first always fits."""
+
+    def __init__(self, limit: int, max_bytes: int) -> None:
+        self.leased: list[Leased] = []
+        self.limit = limit
+        self.max_bytes = max_bytes
+
+    def put(self, leased: Leased) -> bool:
+        size = len(leased.entry.sealed)
+        if self.leased and (size > self.max_bytes or self.limit == 0):
+            return False
+        self.leased.append(leased)
+        self.limit -= 1
+        self.max_bytes -= size
+        return True
+
+    @property
+    def full(self) -> bool:
+        return self.limit <= 0 or (self.max_bytes <= 0 and bool(self.leased))
+
+
+class Leases:
+    """One lane's. Belongs to the writer's thread."""
+
+    def __init__(self, rows: int) -> None:
+        """``rows``: how many the table holds at the start."""
+        self._out: dict[int, Leased] = {}
+        self._returned: dict[int, _Returned] = {}
+        self._fresh: deque[tuple[int, Entry]] = deque()
+        self._cursor = 0
+        self._unread = rows
+        """Rows of the table between the cursor and the memory."""
+
+    def added(self, first: int, entries: Sequence[Entry]) -> None:
+        """Entries were committed under consecutive numbers."""
+        self._fresh.extend(zip(count(first), entries))
+        while len(self._fresh) > FRESH_ROWS:
+            self._fresh.popleft()
+            self._unread += 1
+
+    def lease(
+        self, limit: int, max_bytes: int, now: float, read: Read
+    ) -> tuple[list[Leased], list[int]]:
+        """The next entries, and the numbers of damaged rows met on the way."""
+        basket = _Basket(limit, max_bytes)
+        for number in sorted(n for n, back in self._returned.items() if back.due <= now):
+            if not basket.put(self._returned[number].leased):
+                break
+            del self._returned[number]
+        damaged: list[int] = []
+        if self._unread and not basket.full:
+            damaged = self._lease_from_table(basket, read)
+        while self._fresh and not self._unread and not basket.full:
+            number, entry = self._fresh[0]
+            if not basket.put(Leased(number, entry, 0)):
+                break
+            self._fresh.popleft()
+            self._cursor = number
+        self._out.update((leased.number, leased) for leased in basket.leased)
+        return basket.leased, damaged
+
+    def _lease_from_table(self, basket: _Basket, read: Read) -> list[int]:
+        before = self._fresh[0][0] if self._fresh else _END
+        entries, damaged = read(self._cursor, before, basket.limit, basket.max_bytes)
+        self._cursor = max(
+            self._cursor, entries[-1][0] if entries else 0, damaged[-1] if damaged else 0
+        )
+        self._unread -= len(entries) + len(damaged)
+        if not entries and not damaged:
+            self._unread = 0  # fewer were there than were counted: the store counts the loss
+        for number, entry in entries:
+            basket.leased.append(Leased(number, entry, 0))
+            basket.limit -= 1
+            basket.max_bytes -= len(entry.sealed)
+        return damaged
+
+    def take(self, number: int) -> Entry:
+        """A leased entry is done or dead. Raises KeyError for one that is not out."""
+        return self._out.pop(number).entry
+
+    def give_back(self, number: int, due: float) -> None:
+        """A leased entry is to be tried again. Raises KeyError for one that is not out."""
+        leased = self._out.pop(number)
+        self._returned[number] = _Returned(leased._replace(attempts=leased.attempts + 1), due)
+
+    def revive(self, number: int, entry: Entry) -> None:
+        """A dead letter is back in the table, under its old number."""
+        if number > self._cursor:
+            self._unread += 1
+        else:
+            self._returned[number] = _Returned(Leased(number, entry, 0), 0.0)

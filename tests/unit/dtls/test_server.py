@@ -1,0 +1,295 @@
+"""The table of associations, against real OpenSSL clients in memory."""
+
+from __future__ import annotations
+
+import random
+
+import pytest
+
+from gateway.dtls.engines.openssl import psk_suites
+from gateway.dtls.handshake import DEADLINE_S
+from gateway.dtls.records import HANDSHAKE, Protector
+from gateway.dtls.server import HALF_OPEN, Change, Config
+from gateway.errors import DtlsError
+
+
+@pytest.mark.parametrize("suite", psk_suites())
+def test_a_node_shakes_hands_and_both_sides_understand_each_other(world, suite) -> None:
+    link = world.link(suite=suite)
+    association = link.shake_hands()
+    assert association.endpoint == (100, "device-1")
+    assert association.suite == suite
+    assert [event.change for event in world.server.events] == [Change.OPENED]
+    for n in range(3):
+        link.client.send(b"up %d" % n)
+        link.to_server()
+        assert link.client.receive(association.protect(b"down"), 0.0) == [b"down"]
+    assert link.received == [b"up 0", b"up 1", b"up 2"]
+
+
+def test_nothing_is_kept_before_the_cookie_comes_back(world) -> None:
+    for n in range(1000):
+        link = world.link(n)
+        link.to_server()
+    assert world.server.half_open() == 0
+    assert not world.server.associations()
+    sent = sum(len(datagram) for datagram, _ in world.server.outgoing)
+    assert sent == 1000 * 60
+
+
+@pytest.mark.parametrize(
+    ("identity", "key"), [("device-1", b"another 16 bytes"), ("nobody", b"sixteen bytes ok")]
+)
+def test_a_wrong_key_and_an_unknown_name_get_the_same_alert(world, identity, key) -> None:
+    link = world.link(identity=identity, key=key)
+    link.to_server()
+    link.to_client()
+    link.to_server()
+    link.to_client()
+    link.to_server()
+    alert = world.server.outgoing[-1][0]
+    assert alert[0] == 21
+    assert alert[13:] == bytes((2, 51))
+    assert world.server.half_open() == 0
+    assert not world.server.associations()
+    with pytest.raises(DtlsError):
+        link.to_client()
+
+
+def test_lost_flights_are_repeated_until_the_handshake_is_done(world) -> None:
+    """Every datagram meets deliver, drop, doubling or delay; time is ours."""
+    for seed in range(20):
+        weather = random.Random(seed)
+        link = world.link(seed, identity=f"device-{seed}", now=0.0)
+        late: list[tuple[bool, bytes]] = []
+        for tick in range(400):
+            link.now = tick * 0.1
+            up, link.client.outgoing = link.client.outgoing, []
+            down = [one for one, to in world.server.outgoing if to == link.path]
+            world.server.outgoing = []
+            moving, late = late, []
+            moving += [(True, one) for one in up] + [(False, one) for one in down]
+            for upwards, datagram in moving:
+                fate = weather.choices(("deliver", "drop", "double", "delay"), (6, 2, 1, 1))[0]
+                if fate == "delay":
+                    late.append((upwards, datagram))
+                    continue
+                for _ in range({"deliver": 1, "drop": 0, "double": 2}[fate]):
+                    if upwards:
+                        link.deliver(datagram)
+                    else:
+                        link.client.receive(datagram, link.now)
+            if link.association and link.client.association:
+                break
+            link.client.handle_timer(link.now)
+            world.server.sweep(link.now)
+        assert link.association, f"seed {seed}"
+        assert link.client.association, f"seed {seed}"
+        link.client.send(b"arrived")
+        link.to_server()
+        assert link.received[-1] == b"arrived", f"seed {seed}"
+
+
+def test_data_that_overtakes_the_last_flight_is_delivered(world) -> None:
+    link = world.link()
+    link.to_server()
+    link.to_client()
+    link.to_server()
+    link.to_client()
+    key_exchange, link.client.outgoing = link.client.outgoing, []
+    other = world.link(2)
+    other.shake_hands()
+    # The client may send data only after our Finished, so play it with a second try at the end.
+    for datagram in key_exchange:
+        link.deliver(datagram)
+    last_flight = [one for one, to in world.server.outgoing if to == link.path]
+    for datagram in last_flight:
+        link.client.receive(datagram, 0.0)
+    link.client.send(b"early")
+    link.to_server()
+    assert link.received == [b"early"]
+
+
+def test_a_lost_last_flight_comes_again_when_the_node_repeats_its_own(world) -> None:
+    link = world.link()
+    for _ in range(2):
+        link.to_server()
+        link.to_client()
+    finished = list(link.client.outgoing)
+    link.to_server()
+    assert link.association is not None
+    lost = [one for one, _ in world.server.outgoing]
+    world.server.outgoing.clear()
+    link.now = 1.0
+    for datagram in finished:
+        link.deliver(datagram)
+    assert [one for one, _ in world.server.outgoing] == lost
+    # and no more than twice a second, whatever comes
+    world.server.outgoing.clear()
+    for _ in range(50):
+        for datagram in finished:
+            link.deliver(datagram)
+    assert not world.server.outgoing
+
+
+def test_the_old_association_lives_until_a_new_handshake_is_finished(world) -> None:
+    old = world.link()
+    first = old.shake_hands()
+    new = world.link()
+    for _ in range(2):
+        new.to_server()
+        new.to_client()
+    old.client.send(b"still here")
+    old.to_server()
+    assert old.received == [b"still here"]
+    second = new.shake_hands()
+    assert second is not first
+    assert first.closed
+    assert world.server.associations() == [second]
+    assert [event.change for event in world.server.events] == [
+        Change.OPENED,
+        Change.CLOSED,
+        Change.OPENED,
+    ]
+
+
+def test_forged_datagrams_do_not_hurt_an_association(world) -> None:
+    link = world.link()
+    association = link.shake_hands()
+    world.server.outgoing.clear()
+    head = b"\xfe\xfd"
+    weather = random.Random(1)
+    forged = [
+        b"\x15" + head + b"\0\0" + bytes(6) + b"\0\2" + b"\2\0",  # plaintext fatal alert
+        b"\x15" + head + b"\0\0" + bytes(6) + b"\0\2" + b"\1\0",  # plaintext close_notify
+        b"\x14" + head + b"\0\0" + bytes(6) + b"\0\1\1",
+        b"\x17" + head + b"\0\0" + bytes(6) + b"\0\5hello",
+        b"\x16" + head + b"\0\0" + bytes(6) + b"\0\x0c" + bytes(12),  # HelloRequest
+        b"\x17" + head + b"\0\1" + b"\xff" * 6 + b"\0\x20" + bytes(32),
+        b"\x17" + head + b"\0\1" + (500).to_bytes(6, "big") + b"\0\x20" + bytes(32),
+        b"\x17" + head + b"\xff\xff" + bytes(6) + b"\0\x20" + bytes(32),
+        b"\x17" + head + b"\0\1" + bytes(6) + b"\0\0",
+        b"\x17" + head + b"\0\1" + bytes(6) + b"\xff\xff",
+        b"",
+        b"\x17",
+        *(weather.randbytes(weather.randrange(1500)) for _ in range(500)),
+    ]
+    for datagram in forged:
+        link.deliver(datagram)
+    assert not world.server.outgoing
+    assert not association.closed
+    link.client.send(b"fine")
+    link.to_server()
+    assert link.received == [b"fine"]
+
+
+def test_renegotiation_is_refused(world) -> None:
+    link = world.link()
+    association = link.shake_hands()
+    world.server.outgoing.clear()
+    link.now = 5.0
+    keys = link.engine.keys()
+    protector = Protector(keys.suite, keys.client_key, keys.client_salt, 50)
+    link.deliver(protector.protect(HANDSHAKE, b"\x01" + bytes(40)))
+    ((alert, _),) = world.server.outgoing
+    assert alert[0] == 21
+    assert not association.closed
+
+
+def test_a_closing_node_is_forgotten(world) -> None:
+    link = world.link()
+    link.shake_hands()
+    assert link.client.association is not None
+    link.deliver(link.client.association.close())
+    assert not world.server.associations()
+    assert world.server.events[-1].why == "closed by the device"
+
+
+def test_revoking_a_device_ends_its_associations_only(world) -> None:
+    mine, other = world.link(1), world.link(2, identity="device-2")
+    mine.shake_hands()
+    kept = other.shake_hands()
+    world.server.close("device-1", "revoked")
+    assert world.server.associations() == [kept]
+    with pytest.raises(DtlsError, match="closed"):
+        mine.to_client()
+
+
+def test_the_table_is_capped_and_the_longest_silent_goes(make_world) -> None:
+    world = make_world(Config(associations=3))
+    links = [world.link(n, identity=f"device-{n}") for n in range(4)]
+    for n, link in enumerate(links):
+        link.now = float(n)
+        link.shake_hands()
+    assert {one.endpoint.device for one in world.server.associations()} == {
+        "device-1",
+        "device-2",
+        "device-3",
+    }
+
+
+def test_one_device_cannot_fill_the_table(make_world) -> None:
+    world = make_world(Config(associations=100, associations_per_device=2))
+    others = [world.link(n, identity=f"device-{n}") for n in range(10, 13)]
+    for link in others:
+        link.shake_hands()
+    for n in range(6):
+        world.link(n).shake_hands()
+    assert len(world.server.of_device("device-1")) == 2
+    assert len(world.server.associations()) == 5
+
+
+def test_half_open_handshakes_are_capped_and_expire(world) -> None:
+    for n in range(HALF_OPEN + 20):
+        link = world.link(n)
+        link.to_server()
+        link.to_client()
+        link.to_server()
+    assert world.server.half_open() == HALF_OPEN
+    honest = world.link(5000)
+    honest.shake_hands()
+    world.server.sweep(DEADLINE_S + 1.0)
+    assert world.server.half_open() == 0
+    assert len(world.server.associations()) == 1
+
+
+def test_silent_associations_are_forgotten(make_world) -> None:
+    world = make_world(Config(idle_timeout_s=100.0))
+    link = world.link()
+    link.shake_hands()
+    world.server.sweep(99.0)
+    assert world.server.associations()
+    world.server.sweep(101.0)
+    assert not world.server.associations()
+    assert world.server.events[-1].why == "idle"
+
+
+def test_another_version_is_told_so(world) -> None:
+    link = world.link()
+    first = link.client.outgoing[0]
+    link.deliver(first[:25] + b"\xfe\xff" + first[27:])
+    ((alert, _),) = world.server.outgoing
+    assert alert[0] == 21
+    assert alert[13:] == bytes((2, 70))
+    assert len(alert) < len(first)
+
+
+def test_several_records_in_one_datagram_are_several_messages(world) -> None:
+    link = world.link()
+    link.shake_hands()
+    link.client.send(b"one")
+    link.client.send(b"two")
+    link.deliver(b"".join(link.client.outgoing))
+    assert link.received == [b"one", b"two"]
+
+
+def test_records_before_and_after_junk_are_understood(world) -> None:
+    link = world.link()
+    link.shake_hands()
+    link.client.send(b"one")
+    link.client.send(b"two")
+    good, other = link.client.outgoing
+    link.deliver(good + b"\x17\xfe\xfd\0\1junk")
+    link.deliver(b"junk" + other)
+    link.deliver(other)
+    assert link.received == [b"one", b"two"]

@@ -147,7 +147,7 @@ def _requested_key_untrusted(request: bytes) -> ec.EllipticCurvePublicKey:
         parsed = x509.load_pem_x509_csr(request)
         key = parsed.public_key()
         proven = parsed.is_signature_valid
-    except (ValueError, TypeError, UnsupportedAlgorithm) as exc:
+    except (ValueError, TypeError, UnsupportedAlgorithm, x509.InvalidVersion) as exc:
         raise BadRequestError("not a certificate request in PEM") from exc
     if not isinstance(key, ec.EllipticCurvePublicKey) or not isinstance(key.curve, ec.SECP256R1):
         raise BadRequestError("certificate request: the key is not on P-256")

@@ -96,7 +96,7 @@ def load_certificate(path: Path) -> x509.Certificate:
         raise _unreadable(path, exc) from exc
     try:
         return x509.load_pem_x509_certificate(encoded)
-    except ValueError as exc:
+    except (ValueError, x509.InvalidVersion) as exc:
         raise ConfigError([f"{path}: not a certificate in PEM ({exc})"]) from exc
 
 

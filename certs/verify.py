@@ -22,7 +22,7 @@ _KID_URI = "urn:ietf:params:oauth:ckt:sha-256:"
 """RFC 9679 section 5.6."""
 
 _UNREADABLE = (ValueError, TypeError, UnsupportedAlgorithm, x509.DuplicateExtension)
-"""What the library raises for a part of a certificate that it cannot decode."""
+"""What the library raises for a part of a certificate that it cannot decode, when it is asked."""
 
 
 def issued_by(certificate: x509.Certificate, ca: x509.Certificate, *, wall: float) -> None:

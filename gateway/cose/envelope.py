@@ -10,7 +10,6 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final, NamedTuple
 
-from cryptography.exceptions import UnsupportedAlgorithm
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.serialization import Encoding
 from cryptography.x509.oid import NameOID
@@ -130,7 +129,7 @@ def _verify_untrusted(message: bytes, certificate: x509.Certificate) -> tuple[En
     try:
         public_key = certificate.public_key()
         names = certificate.subject.get_attributes_for_oid(NameOID.COMMON_NAME)
-    except (ValueError, UnsupportedAlgorithm) as exc:
+    except Exception as exc:  # parts are parsed when they are asked for, each in its own way
         raise BadRequestError("envelope: the signer's certificate cannot be read") from exc
     if not isinstance(public_key, ec.EllipticCurvePublicKey):
         raise IntegrityError("envelope: the signer's key is not on P-256")

@@ -100,7 +100,7 @@ def x5chain_untrusted(message: bytes) -> x509.Certificate:
     encoded = _read_untrusted(message).layer.byte_string(headers.X5CHAIN)
     try:
         return x509.load_der_x509_certificate(encoded)
-    except ValueError as exc:
+    except Exception as exc:  # ValueError, InvalidVersion and what else a parser may raise
         raise BadRequestError("COSE signature: x5chain is not a certificate") from exc
 
 

@@ -1,0 +1,310 @@
+"""One burst of datagrams, from plaintexts to submitted entries, and the answers after the commit.
+
+The shell around the pure rooms: it holds no rule of any protocol. The hot path makes no task,
+future or timer for a message. Its order is the product's promise: an answer that says 2.04 is made
+in :meth:`Driver.committed` and nowhere else, after the transaction is on disk.
+
+One datagram that raises costs that datagram and one log line, never the burst.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections import Counter
+from typing import TYPE_CHECKING, Final, NamedTuple, cast
+
+from gateway.coap import fastlane
+from gateway.coap.exchanges import InProgress, Replay
+from gateway.coap.numbers import EXCHANGE_LIFETIME, NON_LIFETIME, Code
+from gateway.coap.refusal import refusal
+from gateway.dtls.server import Change
+from gateway.errors import OutboxFull, PeerError, SealError, TooManyRequestsError
+from gateway.intake import Repeated
+from gateway.lane import Lane
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from gateway.ingress.aiocoap_lane import AiocoapLane
+
+    from gateway.clock import Clock
+    from gateway.coap.exchanges import Exchanges
+    from gateway.coap.fastlane import Kind, Telemetry
+    from gateway.cose.envelope import Envelope
+    from gateway.dtls.association import Association, Path
+    from gateway.dtls.server import Server
+    from gateway.endpoint import Endpoint
+    from gateway.ingress.rate import Rates
+    from gateway.intake import Admitted, Intake
+    from gateway.outbox.entry import Entry
+    from gateway.outbox.writer import Writer
+
+_log = logging.getLogger("ingress")
+
+_RETRY_AFTER_RATE_S: Final = 1.0
+"""Max-Age of 4.29: the bucket has a token again by then."""
+
+_RETRY_AFTER_STOP_S: Final = 10.0
+"""Max-Age of 5.03 while stopping: a restart takes less."""
+
+_DECLARED: Final = (fastlane.Kind.ALARM, fastlane.Kind.SEALED_ALARM)
+
+
+class _Waiting(NamedTuple):
+    """An accepted message whose answer waits for the commit."""
+
+    key: bytes | None
+    association: Association | None
+    telemetry: Telemetry | None
+    stored: asyncio.Future[None] | None
+    """Of a message that came by the aiocoap lane, instead of association and telemetry."""
+
+
+class _Batch:
+    """What one burst gives the outbox, for one lane."""
+
+    __slots__ = ("entries", "envelopes", "waiting")
+
+    def __init__(self) -> None:
+        self.entries: list[Entry] = []
+        self.envelopes: list[Envelope] = []
+        self.waiting: list[_Waiting] = []
+
+    def add(self, admitted: Admitted, waiting: _Waiting) -> None:
+        self.entries.append(admitted.entry)
+        self.waiting.append(waiting)
+        if admitted.envelope is not None:
+            self.envelopes.append(admitted.envelope)
+
+
+class Driver:
+    """Joins sockets, associations, both lanes of ingress, intake and outbox.
+
+    send: puts a datagram on the wire. on_admitted: called for each admitted message, before it is
+    stored, with its device.
+    """
+
+    def __init__(
+        self,
+        *,
+        server: Server,
+        exchanges: Exchanges,
+        intake: Intake,
+        writer: Writer,
+        rates: Rates,
+        emergency_rates: Rates,
+        clock: Clock,
+        send: Callable[[bytes, Path], None],
+        on_admitted: Callable[[Admitted, str], None],
+    ) -> None:
+        self._server = server
+        self._exchanges = exchanges
+        self._intake = intake
+        self._writer = writer
+        self._rates = rates
+        self._emergency_rates = emergency_rates
+        self._clock = clock
+        self._send = send
+        self._on_admitted = on_admitted
+        self._associations: dict[int, Association] = {}
+        self._lane: AiocoapLane | None = None
+        self.refusing: str | None = None
+        """While stopping: why nothing new is taken (5.03)."""
+        self.counts: Counter[str] = Counter()
+        """Messages by what became of them."""
+
+    def connect(self, lane: AiocoapLane) -> None:
+        """The lane for what the fast lane does not claim; made later, because it sends here."""
+        self._lane = lane
+
+    # -- in
+
+    def receive(self, burst: list[tuple[bytes, Path]], now: float, wall: float) -> None:
+        """Everything that one wake-up of a socket brought. Never raises."""
+        batches = {lane: _Batch() for lane in Lane}
+        for datagram, path in burst:
+            try:
+                received = self._server.receive(datagram, path, now)
+                if self._server.events:
+                    self._tell()
+                if received is None:
+                    continue
+                association, plaintexts = received
+                for plaintext in plaintexts:
+                    telemetry = fastlane.claim(plaintext)
+                    if telemetry is not None:
+                        self._telemetry(association, telemetry, plaintext, batches, now, wall)
+                    elif self._lane is not None:
+                        self._lane.receive(association.endpoint, plaintext, now)
+            except Exception:
+                self.counts["bug"] += 1
+                _log.exception("a datagram was dropped because of a bug in the gateway")
+        for batch in batches.values():
+            self._submit(batch)
+        self._flush()
+
+    def _telemetry(
+        self,
+        association: Association,
+        telemetry: Telemetry,
+        plaintext: bytes,
+        batches: dict[Lane, _Batch],
+        now: float,
+        wall: float,
+    ) -> None:
+        number, mid = association.endpoint.association, telemetry.mid
+        lifetime = EXCHANGE_LIFETIME if telemetry.confirmable else NON_LIFETIME
+        seen = self._exchanges.begin(number, mid, hash(plaintext), now, lifetime)
+        if isinstance(seen, Replay):
+            self.counts["replayed"] += 1
+            if seen.answer:
+                self._send(association.protect(seen.answer), association.path)
+            return
+        if isinstance(seen, InProgress):
+            self.counts["in_progress"] += 1
+            return
+        try:
+            _, _, _, kind, content_format, payload, _ = telemetry
+            admitted = self._admit(association.endpoint, kind, content_format, payload, now, wall)
+        except (PeerError, OutboxFull) as error:
+            told = refusal(error)
+            answer = fastlane.answer(
+                telemetry,
+                told.code,
+                max_age=told.max_age,
+                size1=told.size1,
+                diagnostic=told.diagnostic,
+            )
+            self._answer(association, telemetry, answer, now)
+            return
+        except SealError as error:
+            _log.error("a record cannot be sealed: %s", error)
+            answer = fastlane.answer(telemetry, Code.INTERNAL_SERVER_ERROR)
+            self._answer(association, telemetry, answer, now)
+            return
+        except BaseException:
+            self._exchanges.forget(number, mid)
+            raise
+        if isinstance(admitted, Repeated):
+            if admitted.stored:
+                answer = fastlane.answer(telemetry, Code.CHANGED)
+                self._answer(association, telemetry, answer, now)
+            else:
+                self._exchanges.forget(number, mid)
+            return
+        waiting = _Waiting(admitted.entry.key, association, telemetry, None)
+        batches[admitted.entry.lane].add(admitted, waiting)
+
+    def _admit(
+        self,
+        endpoint: Endpoint,
+        kind: Kind,
+        content_format: int,
+        payload: bytes,
+        now: float,
+        wall: float,
+    ) -> Admitted | Repeated:
+        """What both lanes do with a payload, and what is counted of it."""
+        try:
+            if self.refusing is not None:
+                raise OutboxFull(self.refusing, retry_after_s=_RETRY_AFTER_STOP_S)
+            # A declared emergency has a bucket of its own: limited, but never to zero by routine.
+            rates = self._emergency_rates if kind in _DECLARED else self._rates
+            if rates.over(endpoint.device, now):
+                raise TooManyRequestsError("too many messages a second", _RETRY_AFTER_RATE_S)
+            admitted = self._intake.admit(
+                endpoint, kind, content_format, payload, now=now, wall=wall
+            )
+        except (PeerError, OutboxFull, SealError) as error:
+            self.counts[error.kind] += 1
+            raise
+        if isinstance(admitted, Repeated):
+            self.counts["repeated"] += 1
+        else:
+            self.counts["admitted"] += 1
+            self._on_admitted(admitted, endpoint.device)
+        return admitted
+
+    async def admit(
+        self, endpoint: Endpoint, kind: Kind, content_format: int, payload: bytes
+    ) -> None:
+        """The way in for the aiocoap lane: returns when the record is on disk.
+
+        Raises PeerError, OutboxFull or SealError; the lane makes the answer.
+        """
+        now, wall = self._clock.monotonic(), self._clock.wall()
+        admitted = self._admit(endpoint, kind, content_format, payload, now, wall)
+        if isinstance(admitted, Repeated):
+            if not admitted.stored:
+                raise OutboxFull("this message is being stored; ask again", _RETRY_AFTER_RATE_S)
+            return
+        stored = asyncio.get_running_loop().create_future()
+        batch = _Batch()
+        batch.add(admitted, _Waiting(admitted.entry.key, None, None, stored))
+        self._submit(batch)
+        await stored
+
+    def _submit(self, batch: _Batch) -> None:
+        if batch.entries:
+            self._writer.submit(batch.entries, batch.envelopes, batch.waiting)
+
+    # -- out
+
+    def committed(self, batches: list[object]) -> None:
+        """These are on disk: answer. Called by the writer, once for each commit."""
+        now = self._clock.monotonic()
+        for batch in batches:
+            for key, association, telemetry, stored in cast("list[_Waiting]", batch):
+                if key is not None:
+                    self._intake.stored(key)
+                if association is not None and telemetry is not None:
+                    answer = fastlane.answer(telemetry, Code.CHANGED)
+                    self._answer(association, telemetry, answer, now)
+                elif stored is not None and not stored.done():
+                    stored.set_result(None)
+
+    def _answer(
+        self, association: Association, telemetry: Telemetry, answer: bytes, now: float
+    ) -> None:
+        self._exchanges.finish(association.endpoint.association, telemetry.mid, answer, now)
+        if answer and not association.closed:
+            self._send(association.protect(answer), association.path)
+
+    def send(self, endpoint: Endpoint, plaintext: bytes) -> None:
+        """The way out for the aiocoap lane. Nothing happens if the association has gone."""
+        association = self._associations.get(endpoint.association)
+        if association is not None and not association.closed:
+            self._send(association.protect(plaintext), association.path)
+
+    def sweep(self, now: float) -> None:
+        """Timers of everything below. Call about every quarter of a second."""
+        self._server.sweep(now)
+        self._exchanges.sweep(now)
+        if self._lane is not None:
+            self._lane.sweep(now)
+        self._flush()
+
+    def _flush(self) -> None:
+        """What the DTLS layer wants sent."""
+        outgoing = self._server.outgoing
+        if outgoing:
+            for datagram, path in outgoing:
+                self._send(datagram, path)
+            outgoing.clear()
+        self._tell()
+
+    def _tell(self) -> None:
+        """What has become of associations."""
+        events = self._server.events
+        while events:
+            change, association, why = events.popleft()
+            endpoint = association.endpoint
+            if change is Change.OPENED:
+                self._associations[endpoint.association] = association
+                _log.info("association opened by %s, suite %s", endpoint.device, why)
+            else:
+                self._associations.pop(endpoint.association, None)
+                if self._lane is not None:
+                    self._lane.closed(endpoint)
+                _log.info("association of %s closed: %s", endpoint.device, why)

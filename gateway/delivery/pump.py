@@ -1,18 +1,59 @@
-"""The pump: one task a lane, from lease to settlement."""
+"""The pump: one task a lane, from lease to settlement.
+
+A pump holds one batch at a time, delivers it and settles it; each lane has its own pump, sink and
+connection, so nothing routine stands before an emergency.
+
+**Nothing is lost by waiting.** A transient failure backs off the *lane*: the batch stays as it is,
+no row is rewritten, the breaker says when and how much to try again. There is no last try.
+
+**One record must not hold up the rest.** A batch refused as a whole is halved until the record
+that is the cause stands alone; it becomes a dead letter with the sink's words. A batch over which
+the sink breaks again and again is halved too, and the record that is left over is parked: tried
+again later, behind the others.
+
+**A sink that refuses everything is not a poisoned queue.** After :data:`REFUSALS_IN_A_ROW` records
+refused one after the other, nothing more is given up until something is delivered.
+
+An envelope goes before the first record that needs it. A sink that says it misses one gets it
+again.
+"""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import asyncio
+from collections import deque
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
+
+from gateway.delivery.breaker import Breaker, State
+from gateway.delivery.courier import Courier
+from gateway.delivery.lanes import PROFILES, BatchSize
+from gateway.delivery.retry import wait_s
+from gateway.errors import DeliveryError, PermanentDeliveryError, TransientDeliveryError
+from gateway.sinks import (
+    BatchTooLargeError,
+    MissingEnvelopesError,
+    SinkFaultError,
+    Verdict,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
     from gateway.clock import Clock
+    from gateway.delivery.lanes import Profile
     from gateway.lane import Lane
-    from gateway.outbox.entry import Entry
+    from gateway.outbox.entry import Entry, Leased
     from gateway.outbox.writer import Writer
-    from gateway.sinks import Sink
+    from gateway.sinks import Outcome, Sink
+
+REFUSALS_IN_A_ROW = 20
+FAULTS_BEFORE_HALVING = 3
+PARKED_MOST = 64
+"""Parked entries of a lane. More, and it is not the records: the lane waits."""
+
+_PROBE_ROWS = 8
+"""Entries that a half-open breaker risks."""
 
 
 @dataclass(slots=True)
@@ -23,17 +64,23 @@ class PumpStatus:
     """``idle``, ``delivering``, ``backing off`` or ``stopped``."""
 
     last_success: float | None = None
-    """UTC seconds of the last delivery."""
+    """UTC seconds of the last delivery or of the last good health."""
 
     last_failure: float | None = None
     failure: str = ""
-    """Words of the last failure, empty once a delivery succeeded after it."""
+    """Words of the last failure, empty once the sink was good again."""
+
+    kind: str = ""
+    """Kind of that failure; ``not_welcome`` needs a person."""
 
     failures: int = 0
     """Failed tries in a row."""
 
-    next_try_s: float = 0.0
-    """Seconds from now until the next try, 0 when none is due."""
+    next_try: float | None = None
+    """UTC seconds of the next try while backing off."""
+
+    parked: int = 0
+    """Entries that the sink breaks over and that are tried again behind the others."""
 
     delivered: int = 0
     refused: int = 0
@@ -52,19 +99,246 @@ class Pump:
         clock: Clock,
         random: Callable[[int], bytes],
         on_delivered: Callable[[Sequence[Entry], float], None],
+        profile: Profile | None = None,
     ) -> None:
         """``on_delivered(entries, wall)``: called in the event loop when the sink has confirmed
-        entries, before they are settled."""
+        entries, before they are settled. ``profile``: the lane's own if None."""
+        self._lane = lane
+        self._writer = writer
+        self._sink = sink
+        self._clock = clock
+        self._random = random
+        self._on_delivered = on_delivered
+        self._profile = PROFILES[lane] if profile is None else profile
+        self._courier = Courier(lane, writer, sink)
+        self._breaker = Breaker()
+        self._rows = BatchSize(self._profile.rows)
+        self._work: deque[list[Leased]] = deque()
+        self._parked: dict[int, float] = {}
+        self._faults = 0
+        self._refusals = 0
+        self._status = PumpStatus()
+        self._stopping = asyncio.Event()
+        self._ended = asyncio.Event()
+        self._ended.set()
+        self._task: asyncio.Task[object] | None = None
 
     async def run(self) -> None:
         """Deliver until :meth:`stop`. Ends early only with an error that is a bug."""
-        raise NotImplementedError
+        self._task = asyncio.current_task()
+        self._ended.clear()
+        await self._sink.open()
+        try:
+            while not self._stopping.is_set():
+                if self._work or await self._lease():
+                    await self._try()
+                else:
+                    await self._idle()
+        finally:
+            self._status.state = "stopped"
+            await self._sink.close()
+            self._ended.set()
+            for batch in self._work:
+                self._writer.settle(self._lane, retry=[(leased.number, 0.0) for leased in batch])
+            self._work.clear()
 
     async def stop(self, grace_s: float) -> None:
         """Let the delivery in flight finish for up to ``grace_s``, then end :meth:`run`. What was
         not confirmed stays in the outbox."""
-        raise NotImplementedError
+        self._stopping.set()
+        try:
+            await asyncio.wait_for(self._ended.wait(), grace_s)
+        except TimeoutError:
+            if self._task is not None:
+                self._task.cancel()
+            await self._ended.wait()
 
     def status(self) -> PumpStatus:
         """A copy."""
-        raise NotImplementedError
+        return replace(self._status, failures=self._breaker.failures, parked=len(self._parked))
+
+    # --- what to do next
+
+    async def _lease(self) -> bool:
+        self._writer.woken(self._lane).clear()
+        batch = await self._writer.lease(
+            self._lane, self._rows.rows, self._profile.size, now=self._clock.monotonic()
+        )
+        if batch:
+            for leased in batch:
+                self._parked.pop(leased.number, None)
+            self._work.append(batch)
+        return bool(batch)
+
+    async def _idle(self) -> None:
+        self._status.state = "idle"
+        waits = [self._profile.check_every_s] if self._profile.check_every_s else []
+        if self._parked:
+            waits.append(max(min(self._parked.values()) - self._clock.monotonic(), 0.0))
+        if await self._wait(self._writer.woken(self._lane), min(waits, default=None)):
+            return
+        if self._profile.check_every_s and not self._parked:
+            try:
+                await self._sink.check()
+            except DeliveryError as error:
+                self._note_failure(error)
+            else:
+                self._note_success()
+
+    async def _try(self) -> None:
+        """Deliver the first batch of the work; afterwards it is settled, split, or still there."""
+        batch = self._work.popleft()
+        if self._breaker.state(self._clock.monotonic()) is not State.CLOSED:
+            batch = self._keep_head(batch, _PROBE_ROWS)
+        self._status.state = "delivering"
+        try:
+            batch = await self._with_envelopes(batch)
+            outcomes = await self._sink.deliver([leased.entry for leased in batch]) if batch else []
+        except BaseException as error:
+            # First of all, whatever happened: the batch is still ours.
+            self._work.appendleft(batch)
+            if not isinstance(error, DeliveryError):
+                raise
+            await self._after_failure(error)
+        else:
+            if batch:
+                await self._after_answer(batch, outcomes)
+
+    def _keep_head(self, batch: list[Leased], rows: int) -> list[Leased]:
+        if len(batch) > rows:
+            self._work.appendleft(batch[rows:])
+        return batch[:rows]
+
+    # --- answers
+
+    async def _after_answer(self, batch: list[Leased], outcomes: Sequence[Outcome]) -> None:
+        done, retry, dead = [], [], []
+        for leased, outcome in zip(batch, outcomes, strict=True):
+            if outcome.verdict is Verdict.DELIVERED:
+                done.append(leased)
+            elif outcome.verdict is Verdict.REFUSED:
+                dead.append((leased.number, outcome.reason))
+            else:
+                retry.append(leased)
+        if done:
+            wall = self._clock.wall()
+            self._on_delivered([leased.entry for leased in done], wall)
+            self._status.delivered += len(done)
+            self._refusals = 0
+        self._status.refused += len(dead)
+        self._writer.settle(self._lane, done=[leased.number for leased in done], dead=dead)
+        if done or dead:
+            self._faults = 0
+            self._courier.batch_taken()
+            self._note_success()
+            self._rows.grow()
+        if retry:
+            self._work.appendleft(retry)
+            reason = next(o.reason for o in outcomes if o.verdict is Verdict.RETRY)
+            await self._after_failure(SinkFaultError(reason))
+
+    async def _after_failure(self, error: DeliveryError) -> None:
+        """The first batch of the work has failed as a whole."""
+        batch = self._work[0]
+        if isinstance(error, MissingEnvelopesError):
+            missed = {leased.entry.epoch for leased in batch} & set(error.epochs)
+            if self._courier.sink_misses(missed):
+                return  # the next try sends them again
+        if isinstance(error, PermanentDeliveryError | BatchTooLargeError):
+            if isinstance(error, BatchTooLargeError):
+                self._rows.halve(len(batch))
+            if len(batch) > 1:
+                self._halve()
+            elif self._refusals < REFUSALS_IN_A_ROW:
+                self._give_up(str(error))
+            else:
+                self._park()
+                await self._back_off(error)
+            return
+        if isinstance(error, SinkFaultError):
+            self._faults += 1
+            if self._faults >= FAULTS_BEFORE_HALVING:
+                self._faults = 0
+                if len(batch) > 1:
+                    self._halve()
+                else:
+                    self._park()
+        await self._back_off(error)
+
+    def _halve(self) -> None:
+        batch = self._work.popleft()
+        middle = len(batch) // 2
+        self._work.extendleft([batch[middle:], batch[:middle]])
+
+    def _give_up(self, reason: str) -> None:
+        for leased in self._work.popleft():
+            self._refusals += 1
+            self._status.refused += 1
+            self._writer.settle(self._lane, dead=[(leased.number, reason)])
+
+    def _park(self) -> None:
+        """Behind the others, for as long as the lane waits at most; if there is room."""
+        if len(self._parked) >= PARKED_MOST:
+            return
+        due = self._clock.monotonic() + self._profile.retry.cap_s
+        for leased in self._work.popleft():
+            self._parked[leased.number] = due
+            self._writer.settle(self._lane, retry=[(leased.number, due)])
+
+    async def _back_off(self, error: DeliveryError) -> None:
+        self._note_failure(error)
+        self._status.state = "backing off"
+        await self._wait(self._stopping, self._breaker.next_try - self._clock.monotonic())
+        self._status.next_try = None
+
+    def _note_failure(self, error: DeliveryError) -> None:
+        wished = error.retry_after_s if isinstance(error, TransientDeliveryError) else None
+        wait = wait_s(
+            self._profile.retry,
+            self._breaker.failures + 1,
+            retry_after_s=wished,
+            random=self._random,
+        )
+        self._breaker.failed(self._clock.monotonic() + wait)
+        self._status.failure, self._status.kind = str(error), error.kind
+        self._status.last_failure = self._clock.wall()
+        self._status.next_try = self._status.last_failure + wait
+
+    def _note_success(self) -> None:
+        self._breaker.succeeded()
+        self._status.failure = self._status.kind = ""
+        self._status.last_success = self._clock.wall()
+        self._status.next_try = None
+
+    async def _wait(self, event: asyncio.Event, seconds: float | None) -> bool:
+        """Until the event, the time or the stop; whether it was the event."""
+        waiting = {
+            asyncio.ensure_future(event.wait()),
+            asyncio.ensure_future(self._stopping.wait()),
+        }
+        try:
+            await asyncio.wait(waiting, timeout=seconds, return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            for future in waiting:
+                future.cancel()
+        return event.is_set()
+
+    # --- envelopes
+
+    async def _with_envelopes(self, batch: list[Leased]) -> list[Leased]:
+        """Send the envelopes that the batch needs. Returns it without the entries whose envelope
+        is refused or gone: those are given up."""
+        refused = await self._courier.send({leased.entry.epoch for leased in batch})
+        if not refused:
+            return batch
+        if self._refusals >= REFUSALS_IN_A_ROW:
+            raise TransientDeliveryError(next(iter(refused.values())))
+        self._refusals += 1
+        dead = [
+            (leased.number, refused[leased.entry.epoch])
+            for leased in batch
+            if leased.entry.epoch in refused
+        ]
+        self._status.refused += len(dead)
+        self._writer.settle(self._lane, dead=dead)
+        return [leased for leased in batch if leased.entry.epoch not in refused]

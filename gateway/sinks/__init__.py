@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from enum import StrEnum
-from typing import TYPE_CHECKING, ClassVar, NamedTuple, Protocol
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
 from gateway.errors import TransientDeliveryError
 from gateway.registry import Registry
@@ -81,13 +81,14 @@ class SinkFaultError(TransientDeliveryError):
 
 
 class Sink(Protocol):
-    """One connection to one destination, for one lane: lanes share nothing.
+    """One connection to one destination, for one lane: lanes share nothing."""
 
-    A registered class also has a frozen dataclass ``Config`` and is made with
-    ``(config, lane, identity)``; making it has no side effect.
-    """
+    @property
+    def Config(self) -> type[Any]:  # noqa: N802
+        """Frozen dataclass of the sink's own settings: a class in the class."""
 
-    name: ClassVar[str]
+    def __init__(self, config: Any, lane: Lane, identity: Identity) -> None:  # noqa: ANN401
+        """``config``: an instance of ``Config``. Making a sink has no side effect."""
 
     async def open(self) -> None:
         """Get ready. Does not need the destination to be there."""
@@ -111,14 +112,4 @@ class Sink(Protocol):
         """Let go of the connection."""
 
 
-class SinkFactory(Protocol):
-    """What is registered."""
-
-    Config: type
-
-    def __call__(self, config: object, lane: Lane, identity: Identity) -> Sink:
-        """Make a sink for one lane."""
-        ...
-
-
-sinks: Registry[type] = Registry("sink")
+sinks: Registry[type[Sink]] = Registry("sink")

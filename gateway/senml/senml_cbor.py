@@ -1,0 +1,273 @@
+"""SenML-CBOR (RFC 8428 section 6): bytes to labelled fields, and resolved records to bytes.
+
+A schema decoder, not a general one: an array of maps from small integers to scalars is all that
+a pack can be, so anything else is refused at its first byte. That refuses by construction what a
+general CBOR decoder has to be talked out of: tags (big numbers, decimal fractions, regular
+expressions, shared references), indefinite lengths, deep nests, colliding keys, trailing bytes.
+The values of labels that nobody knows may be arrays and maps; they are stepped over without
+recursion and without being built. It costs about what ``cbor2.loads`` and a check of its result
+do: 3 to 4 us for a pack of 90 bytes with four records.
+
+Writing is deterministic (RFC 8949 section 4.2.1): shortest heads, shortest floats, keys in order.
+"""
+
+from __future__ import annotations
+
+import struct
+from functools import lru_cache
+from typing import TYPE_CHECKING
+
+from gateway.errors import BadRequestError
+from gateway.senml.labels import (
+    DATA,
+    LABELS,
+    MAX_RECORDS,
+    NAME,
+    SUM,
+    TIME,
+    UNIT,
+    UPDATE_TIME,
+    VALUE,
+    check_unknown,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from gateway.senml.labels import Fields
+    from gateway.senml.record import Record
+
+_HALF = struct.Struct(">e")
+_SINGLE = struct.Struct(">f")
+_DOUBLE = struct.Struct(">d")
+_read_double = _DOUBLE.unpack_from
+
+_ARGUMENT_SIZE = {24: 1, 25: 2, 26: 4, 27: 8}
+"""Bytes that follow the initial byte, by its low five bits (RFC 8949 section 3)."""
+
+_FALSE, _TRUE, _NULL = 0xF4, 0xF5, 0xF6
+_FLOATS = {0xF9: _HALF, 0xFA: _SINGLE, 0xFB: _DOUBLE}
+
+
+def decode_untrusted(payload: bytes) -> list[Fields]:
+    """The maps of a pack, in order; scalars only for known labels, None for values stepped over.
+
+    Raises:
+        BadRequestError: not one well-formed CBOR array of maps, or more than 256 of them.
+    """
+    if not payload or payload[0] >> 5 != 4:
+        raise BadRequestError("a pack is an array")
+    pack: list[Fields] = []
+    try:
+        count, at = _argument(payload, 0)
+        if count > MAX_RECORDS:
+            raise BadRequestError(f"one of {count} records, at most {MAX_RECORDS}")
+        for _ in range(count):
+            fields, at = _record(payload, at)
+            pack.append(fields)
+    except BadRequestError as error:
+        raise BadRequestError(f"record {len(pack)}: {error}") from None
+    except (IndexError, struct.error):
+        raise BadRequestError(f"record {len(pack)}: the CBOR ends too early") from None
+    except UnicodeDecodeError:
+        raise BadRequestError(f"record {len(pack)}: text is not UTF-8") from None
+    if at != len(payload):
+        raise BadRequestError(f"{len(payload) - at} bytes after the pack")
+    return pack
+
+
+def _record(payload: bytes, at: int) -> tuple[Fields, int]:
+    """One map. The branches stand in the order of how often a bracelet needs them."""
+    pairs = payload[at] - 0xA0
+    at += 1
+    if not 0 <= pairs < 24:
+        raise BadRequestError("a record is a map of at most 23 labels")
+    size = len(payload)
+    fields: Fields = {}
+    for _ in range(pairs):
+        label: int | str = payload[at]
+        at += 1
+        if label > DATA:  # type: ignore[operator]  # a byte until _unknown_label says more
+            if label in _KNOWN_NEGATIVE:
+                label = _KNOWN_NEGATIVE[label]
+            else:
+                label, at = _unknown_label(payload, at - 1)
+                fields[label] = None
+                at = _skip(payload, at)
+                continue
+        head = payload[at]
+        at += 1
+        value: object
+        if head < 0x18:
+            value = head
+        elif 0x60 <= head < 0x78:
+            end = at + head - 0x60
+            if end > size:
+                raise IndexError
+            value = payload[at:end].decode()
+            at = end
+        elif head == 0xFB:
+            (value,) = _read_double(payload, at)
+            at += 8
+        elif head == _TRUE:
+            value = True
+        elif head == _FALSE:
+            value = False
+        else:
+            value, at = _scalar(payload, at - 1)
+        fields[label] = value
+    if len(fields) != pairs:
+        raise BadRequestError("a label twice")
+    return fields, at
+
+
+_KNOWN = frozenset(label for label in LABELS.values() if label >= 0)
+_KNOWN_NEGATIVE = {0x1F - label: label for label in LABELS.values() if label < 0}
+"""By initial byte: -1 is 0x20 (RFC 8949 section 3.1)."""
+
+
+def _unknown_label(payload: bytes, at: int) -> tuple[int | str, int]:
+    """A label that is to be ignored, and where its value starts."""
+    if payload[at] >> 5 not in (0, 1, 3):
+        raise BadRequestError("a label is an integer or text")
+    label, at = _scalar(payload, at)
+    if isinstance(label, str):
+        if label in LABELS:
+            raise BadRequestError(f"label '{label}' is {LABELS[label]} in CBOR")
+        check_unknown(label)
+        return label, at
+    assert isinstance(label, int)
+    if label in _KNOWN or 0x1F - label in _KNOWN_NEGATIVE:
+        raise BadRequestError(f"label {label} is not in its shortest form")
+    return label, at
+
+
+def _argument(payload: bytes, at: int) -> tuple[int, int]:
+    """The argument of the head at ``at``, and where its content starts (RFC 8949 section 3)."""
+    low = payload[at] & 0x1F
+    at += 1
+    if low < 24:
+        return low, at
+    if low not in _ARGUMENT_SIZE:
+        raise BadRequestError("CBOR of indefinite length, or not well-formed")
+    end = at + _ARGUMENT_SIZE[low]
+    if end > len(payload):
+        raise IndexError
+    return int.from_bytes(payload[at:end], "big"), end
+
+
+def _scalar(payload: bytes, at: int) -> tuple[object, int]:
+    """A number, text, bytes, boolean or null."""
+    head = payload[at]
+    major = head >> 5
+    if major in (0, 1):
+        number, at = _argument(payload, at)
+        return (number if major == 0 else -1 - number), at
+    if major in (2, 3):
+        length, at = _argument(payload, at)
+        end = at + length
+        if end > len(payload):
+            raise IndexError
+        content = payload[at:end]
+        return (content if major == 2 else content.decode()), end
+    if head in _FLOATS:
+        form = _FLOATS[head]
+        return form.unpack_from(payload, at + 1)[0], at + 1 + form.size
+    if head in (_FALSE, _TRUE, _NULL):
+        return (None if head == _NULL else head == _TRUE), at + 1
+    if major == 6:
+        raise BadRequestError("CBOR tags have no place in SenML")
+    raise BadRequestError("the value of a label is a number, text, bytes or a boolean")
+
+
+def _skip(payload: bytes, at: int) -> int:
+    """Where the item at ``at`` ends. Each turn takes at least one byte, so it always ends."""
+    pending = 1
+    while pending:
+        pending -= 1
+        major = payload[at] >> 5
+        if major in (4, 5):
+            count, at = _argument(payload, at)
+            pending += count * (major - 3)
+        else:
+            _, at = _scalar(payload, at)
+    return at
+
+
+def encode_cbor(records: Sequence[Record]) -> bytes:
+    """A resolved pack in deterministic CBOR: an array, so it can be embedded as it is."""
+    parts = [_write_head(0x80, len(records))]
+    write = parts.append
+    last_time: float | None = None
+    time_field = b""
+    for record in records:
+        name, unit, value, text, boolean, data, total, time, update_time = record
+        write(_MAPS[9 - record.count(None)])
+        write(_text_field(NAME, name))
+        if unit is not None:
+            write(_text_field(UNIT, unit))
+        if value is not None:
+            write(_number_field(VALUE, value))
+        elif text is not None:
+            write(b"\x03" + _text(text))
+        elif boolean is not None:
+            write(b"\x04\xf5" if boolean else b"\x04\xf4")
+        if total is not None:
+            write(_number_field(SUM, total))
+        if time != last_time:
+            time_field = _number_field(TIME, time)
+            last_time = time
+        write(time_field)
+        if update_time is not None:
+            write(_number_field(UPDATE_TIME, update_time))
+        if data is not None:
+            write(bytes((DATA,)) + _write_head(0x40, len(data)) + data)
+    return b"".join(parts)
+
+
+_MAPS = [bytes([0xA0 + pairs]) for pairs in range(10)]
+"""Heads of a map, by the number of its pairs."""
+
+
+def _write_head(major: int, argument: int) -> bytes:
+    """``major`` is the initial byte without its low five bits."""
+    if argument < 24:
+        return bytes((major | argument,))
+    if argument < 0x100:
+        return bytes((major | 24, argument))
+    if argument < 0x10000:
+        return bytes((major | 25,)) + argument.to_bytes(2, "big")
+    if argument < 0x100000000:
+        return bytes((major | 26,)) + argument.to_bytes(4, "big")
+    return bytes((major | 27,)) + argument.to_bytes(8, "big")
+
+
+def _text(text: str) -> bytes:
+    content = text.encode()
+    return _write_head(0x60, len(content)) + content
+
+
+@lru_cache(maxsize=8192)
+def _text_field(label: int, text: str) -> bytes:
+    """Names and units repeat with every pack of a device; 500 devices have about 5,000 names."""
+    return bytes((label,)) + _text(text)
+
+
+def _number_field(label: int, number: float) -> bytes:
+    if number.__class__ is int:
+        if number >= 0:
+            return bytes((label,)) + _write_head(0x00, number)
+        return bytes((label,)) + _write_head(0x20, -1 - number)
+    # The shortest form that gives the same number back (RFC 8949 section 4.2.1); a sum or a value
+    # beyond a single float's range has been refused long before.
+    single = _SINGLE.pack(number)
+    if _SINGLE.unpack(single)[0] != number:
+        return bytes((label, 0xFB)) + _DOUBLE.pack(number)
+    if abs(number) <= _LARGEST_HALF:
+        half = _HALF.pack(number)
+        if _HALF.unpack(half)[0] == number:
+            return bytes((label, 0xF9)) + half
+    return bytes((label, 0xFA)) + single
+
+
+_LARGEST_HALF = 65504.0

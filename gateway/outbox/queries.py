@@ -18,6 +18,9 @@ TABLES: dict[Lane, LiteralString] = {Lane.EMERGENCY: "emergency", Lane.ROUTINE: 
 CHUNKS = (500, 50, 5, 1)
 """Rows in one INSERT. A few sizes, so that each is prepared once."""
 
+# A flipped bit can make a blob text or NULL, which would be an error where it is fetched.
+_ROW: LiteralString = "CAST(coalesce(row, '') AS BLOB)"
+
 INSERT: dict[Lane, dict[int, str]] = {
     lane: {
         rows: f"INSERT INTO {table} (number, row) VALUES " + ",".join(["(?, ?)"] * rows)
@@ -27,17 +30,17 @@ INSERT: dict[Lane, dict[int, str]] = {
 }
 
 READ = {
-    lane: f"SELECT number, row FROM {table} WHERE number > ? AND number < ? ORDER BY number LIMIT ?"
+    lane: f"SELECT number, {_ROW} FROM {table} WHERE number > ? AND number < ? ORDER BY number LIMIT ?"
     for lane, table in TABLES.items()
 }
 
 FIRST = {
-    lane: f"SELECT number, row FROM {table} ORDER BY number LIMIT 1"
+    lane: f"SELECT number, {_ROW} FROM {table} ORDER BY number LIMIT 1"
     for lane, table in TABLES.items()
 }
 
 NEWEST = {
-    lane: f"SELECT number, row FROM {table} ORDER BY number DESC LIMIT ?"
+    lane: f"SELECT number, {_ROW} FROM {table} ORDER BY number DESC LIMIT ?"
     for lane, table in TABLES.items()
 }
 
@@ -75,7 +78,7 @@ UNBURY = {
     for lane, table in TABLES.items()
 }
 
-DEAD = "SELECT number, lane, row, reason, at_ms FROM dead WHERE number > ? ORDER BY number LIMIT ?"
+DEAD = f"SELECT number, lane, {_ROW}, reason, at_ms FROM dead WHERE number > ? ORDER BY number LIMIT ?"
 DEAD_TOTALS = "SELECT count(*), coalesce(sum(length(row)), 0) FROM dead"
 DEAD_SIZE = (
     "SELECT coalesce(sum(length(row)), 0) FROM dead "

@@ -1,0 +1,30 @@
+from __future__ import annotations
+
+from cryptography.x509.oid import ExtendedKeyUsageOID
+
+from certs import profiles
+
+CLIENT, SERVER = ExtendedKeyUsageOID.CLIENT_AUTH, ExtendedKeyUsageOID.SERVER_AUTH
+
+
+def test_the_table_has_every_role_and_not_the_authority() -> None:
+    assert set(profiles.PROFILES) == {
+        "gateway",
+        "cloud-store",
+        "patient",
+        "doctor",
+        "alarm-centre",
+        "admin",
+        "auditor",
+    }
+
+
+def test_only_the_gateway_is_both_client_and_server() -> None:
+    assert profiles.GATEWAY.usages == (CLIENT, SERVER)
+    assert profiles.CLOUD_STORE.usages == (SERVER,)
+    assert all(profile.usages == (CLIENT,) for profile in profiles.RECIPIENTS)
+
+
+def test_only_servers_have_hosts() -> None:
+    servers = {profile.role for profile in profiles.PROFILES.values() if profile.hosts}
+    assert servers == {"gateway", "cloud-store"}

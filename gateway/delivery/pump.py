@@ -250,9 +250,9 @@ class Pump:
             if len(batch) > 1:
                 self._halve()
             elif self._refusals < REFUSALS_IN_A_ROW:
-                self._give_up(str(error))
+                self._give_up(self._work.popleft(), str(error))
             else:
-                self._park()
+                self._park_if_room()
                 await self._back_off(error)
             return
         if isinstance(error, SinkFaultError):
@@ -262,7 +262,7 @@ class Pump:
                 if len(batch) > 1:
                     self._halve()
                 else:
-                    self._park()
+                    self._park_if_room()
         await self._back_off(error)
 
     def _halve(self) -> None:
@@ -270,20 +270,21 @@ class Pump:
         middle = len(batch) // 2
         self._work.extendleft([batch[middle:], batch[:middle]])
 
-    def _give_up(self, reason: str) -> None:
-        for leased in self._work.popleft():
-            self._refusals += 1
-            self._status.refused += 1
-            self._writer.settle(self._lane, dead=[(leased.number, reason)])
+    def _give_up(self, entries: list[Leased], reason: str) -> None:
+        self._refusals += 1
+        self._status.refused += len(entries)
+        self._writer.settle(self._lane, dead=[(leased.number, reason) for leased in entries])
 
-    def _park(self) -> None:
-        """Behind the others, for as long as the lane waits at most; if there is room."""
-        if len(self._parked) >= PARKED_MOST:
-            return
+    def _park(self, entries: list[Leased]) -> None:
+        """Behind the others, for as long as the lane waits at most."""
         due = self._clock.monotonic() + self._profile.retry.cap_s
-        for leased in self._work.popleft():
-            self._parked[leased.number] = due
-            self._writer.settle(self._lane, retry=[(leased.number, due)])
+        self._parked |= dict.fromkeys((leased.number for leased in entries), due)
+        self._writer.settle(self._lane, retry=[(leased.number, due) for leased in entries])
+
+    def _park_if_room(self) -> None:
+        """The first batch of the work."""
+        if len(self._parked) < PARKED_MOST:
+            self._park(self._work.popleft())
 
     async def _back_off(self, error: DeliveryError) -> None:
         self._note_failure(error)
@@ -331,14 +332,12 @@ class Pump:
         refused = await self._courier.send({leased.entry.epoch for leased in batch})
         if not refused:
             return batch
-        if self._refusals >= REFUSALS_IN_A_ROW:
+        if self._refusals >= REFUSALS_IN_A_ROW and len(self._parked) >= PARKED_MOST:
             raise TransientDeliveryError(next(iter(refused.values())))
-        self._refusals += 1
-        dead = [
-            (leased.number, refused[leased.entry.epoch])
-            for leased in batch
-            if leased.entry.epoch in refused
-        ]
-        self._status.refused += len(dead)
-        self._writer.settle(self._lane, dead=dead)
+        for epoch, reason in refused.items():
+            entries = [leased for leased in batch if leased.entry.epoch == epoch]
+            if self._refusals < REFUSALS_IN_A_ROW:
+                self._give_up(entries, reason)
+            else:
+                self._park(entries)
         return [leased for leased in batch if leased.entry.epoch not in refused]

@@ -33,6 +33,15 @@ def test_the_authority_survives_a_restart(folder: Path, authority: Authority) ->
     assert (folder / "ca.key").stat().st_mode & 0o777 == 0o600
 
 
+def test_the_authority_has_nobody_below_it(authority: Authority) -> None:
+    extensions = authority.certificate.extensions
+    constraints = extensions.get_extension_for_class(x509.BasicConstraints)
+    usage = extensions.get_extension_for_class(x509.KeyUsage).value
+    assert constraints.critical
+    assert constraints.value == x509.BasicConstraints(ca=True, path_length=0)
+    assert (usage.key_cert_sign, usage.crl_sign, usage.digital_signature) == (True, True, False)
+
+
 def test_there_is_one_authority(folder: Path, authority: Authority, wall: float) -> None:
     with pytest.raises(ConfigError, match="already"):
         Authority.create(folder, "another", wall=wall)

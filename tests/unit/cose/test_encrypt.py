@@ -157,6 +157,13 @@ def test_other_shapes_are_refused(
         encrypt.decrypt_untrusted(tagged(parts), reader, external_aad=b"")
 
 
+def test_nothing_may_follow(reader: P256, randomness: Random) -> None:
+    message = encrypt.encrypt(b"k", [reader.public_key()], external_aad=b"", random=randomness)
+    for other in (message + b"\0", message[:-1], message[2:]):
+        with pytest.raises(BadRequestError):
+            encrypt.decrypt_untrusted(other, reader, external_aad=b"")
+
+
 def test_a_recipient_named_twice_is_refused(reader: P256, randomness: Random) -> None:
     people = [reader.public_key()] * 2
     message = encrypt.encrypt(b"k", people, external_aad=b"", random=randomness)

@@ -117,7 +117,7 @@ def test_a_flipped_bit_anywhere_does_not_open(
 def test_an_envelope_must_be_what_its_message_says(
     sealed: envelope.Envelope, reader: P256, change: dict[str, Any]
 ) -> None:
-    with pytest.raises(IntegrityError):
+    with pytest.raises(IntegrityError, match="says something else"):
         envelope.open_envelope_untrusted(sealed._replace(**change), reader)
 
 

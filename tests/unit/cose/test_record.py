@@ -191,6 +191,14 @@ def test_signed_rubbish_is_refused(
         record.decode_batch_untrusted(message, signer.public_key(), gateway="gateway-1")
 
 
+def test_nothing_may_follow_a_batch(signer: P256) -> None:
+    protected: dict[int | str, object] = {16: "application/vnd.ward-gateway.batch+cose"}
+    protected["gateway"] = "gateway-1"
+    message = sign1.sign(signer, cbor2.dumps([GOOD]) + b"\0", protected=protected)
+    with pytest.raises(BadRequestError, match="trailing"):
+        record.decode_batch_untrusted(message, signer.public_key(), gateway="gateway-1")
+
+
 @pytest.mark.parametrize("value", ["", "Routine", None, 3, b"routine", [], {}])
 def test_only_lanes_are_lanes(value: object) -> None:
     assert record.lane_untrusted("routine") is Lane.ROUTINE

@@ -1,8 +1,8 @@
 """The control socket: how the command line asks a running gateway.
 
 One JSON object a line each way over a Unix socket in the state folder, which only the gateway's
-user may enter. The outbox has a single connection and is locked while the gateway runs, so a command
-that wants to know asks here.
+user may enter. The outbox has a single connection and is locked while the gateway runs, so a
+command that wants to know asks here.
 """
 
 from __future__ import annotations

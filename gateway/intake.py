@@ -19,7 +19,8 @@ from gateway.cose import record
 from gateway.errors import BadRequestError, ForbiddenError, UnsupportedContentFormatError
 from gateway.lane import Lane
 from gateway.outbox.entry import Entry
-from gateway.senml import pack as senml
+from gateway.senml.pack import resolve_untrusted
+from gateway.senml.senml_cbor import encode_cbor
 from gateway.vitals.assessment import to_map
 
 if TYPE_CHECKING:
@@ -29,6 +30,7 @@ if TYPE_CHECKING:
     from gateway.cose.epochs import Epochs
     from gateway.endpoint import Endpoint
     from gateway.roster.ward import Ward
+    from gateway.senml.pack import Pack
     from gateway.vitals.assessment import Assessment
     from gateway.vitals.triage import Triage
 
@@ -143,7 +145,7 @@ class Intake:
             key, assessment, resolved = None, None, None
             lane = Lane.EMERGENCY if declared else Lane.ROUTINE
         else:
-            pack = senml.resolve_untrusted(payload, content_format, device=device, wall=wall)
+            pack = resolve_untrusted(payload, content_format, device=device, wall=wall)
             key = _key(device, kind, payload, pack)
             state = None if key is None else self._recent.state(key)
             if state is not None:
@@ -157,7 +159,7 @@ class Intake:
                 lenient_units=assignment.lenient_units,
             )
             lane = assessment.lane
-            resolved = senml.encode_cbor(pack.records)
+            resolved = encode_cbor(pack.records)
         received_ms = int(wall * 1000)
         plaintext = record.encode(
             record.Plaintext(
@@ -196,14 +198,14 @@ class Intake:
         return (received_ms << 32 | high << 16 | low).to_bytes(10, "big") + self._id_tail
 
 
-def _key(device: str, kind: Kind, payload: bytes, pack: senml.Pack) -> bytes | None:
+def _key(device: str, kind: Kind, payload: bytes, pack: Pack) -> bytes | None:
     if not pack.absolute and (pack.boot is None or pack.seq is None):
         return None
     person = device.encode().ljust(64, b"\0")[:64]
-    return hashlib.blake2b(payload, digest_size=16, key=person, person=kind.value).digest()
+    return hashlib.blake2b(payload, digest_size=16, key=person, person=kind.encode()).digest()
 
 
 def _looks_like_cose(payload: bytes) -> bool:
-    """An array of 3 (Encrypt0) or 4 (Encrypt) items, tagged 16 or 96 or not (RFC 9052 section 2)."""
+    """An array of 3 (Encrypt0) or 4 (Encrypt) items, with or without its tag (RFC 9052 2)."""
     head = payload.removeprefix(b"\xd0").removeprefix(b"\xd8\x60")
     return head[:1] in (b"\x83", b"\x84")

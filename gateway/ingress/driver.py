@@ -26,8 +26,6 @@ from gateway.lane import Lane
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from gateway.ingress.aiocoap_lane import AiocoapLane
-
     from gateway.clock import Clock
     from gateway.coap.exchanges import Exchanges
     from gateway.coap.fastlane import Kind, Telemetry
@@ -35,6 +33,7 @@ if TYPE_CHECKING:
     from gateway.dtls.association import Association, Path
     from gateway.dtls.server import Server
     from gateway.endpoint import Endpoint
+    from gateway.ingress.aiocoap_lane import AiocoapLane
     from gateway.ingress.rate import Rates
     from gateway.intake import Admitted, Intake
     from gateway.outbox.entry import Entry
@@ -172,6 +171,7 @@ class Driver:
             answer = fastlane.answer(
                 telemetry,
                 told.code,
+                mid=self._mid(telemetry),
                 max_age=told.max_age,
                 size1=told.size1,
                 diagnostic=told.diagnostic,
@@ -180,7 +180,8 @@ class Driver:
             return
         except SealError as error:
             _log.error("a record cannot be sealed: %s", error)
-            answer = fastlane.answer(telemetry, Code.INTERNAL_SERVER_ERROR)
+            code = Code.INTERNAL_SERVER_ERROR
+            answer = fastlane.answer(telemetry, code, mid=self._mid(telemetry))
             self._answer(association, telemetry, answer, now)
             return
         except BaseException:
@@ -188,7 +189,7 @@ class Driver:
             raise
         if isinstance(admitted, Repeated):
             if admitted.stored:
-                answer = fastlane.answer(telemetry, Code.CHANGED)
+                answer = fastlane.answer(telemetry, Code.CHANGED, mid=self._mid(telemetry))
                 self._answer(association, telemetry, answer, now)
             else:
                 self._exchanges.forget(number, mid)
@@ -259,7 +260,7 @@ class Driver:
                 if key is not None:
                     self._intake.stored(key)
                 if association is not None and telemetry is not None:
-                    answer = fastlane.answer(telemetry, Code.CHANGED)
+                    answer = fastlane.answer(telemetry, Code.CHANGED, mid=self._mid(telemetry))
                     self._answer(association, telemetry, answer, now)
                 elif stored is not None and not stored.done():
                     stored.set_result(None)
@@ -270,6 +271,13 @@ class Driver:
         self._exchanges.finish(association.endpoint.association, telemetry.mid, answer, now)
         if answer and not association.closed:
             self._send(association.protect(answer), association.path)
+
+    def _mid(self, telemetry: Telemetry) -> int | None:
+        """A Message ID of ours, for the answer to a Non-confirmable message: from the other lane,
+        the only one that mints them."""
+        if telemetry.confirmable or self._lane is None:
+            return None
+        return self._lane.next_message_id()
 
     def send(self, endpoint: Endpoint, plaintext: bytes) -> None:
         """The way out for the aiocoap lane. Nothing happens if the association has gone."""

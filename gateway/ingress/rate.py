@@ -14,16 +14,16 @@ class Rates:
     """Token buckets by device. per_s: messages a second; 0: no limit."""
 
     def __init__(self, per_s: float) -> None:
-        self._per_s = per_s
-        self._full = max(1.0, per_s * _BURST_S)
+        self.per_s = per_s
         self._buckets: dict[str, tuple[float, float]] = {}
 
     def over(self, device: str, now: float) -> bool:
         """Take one token; True when there was none."""
-        if not self._per_s:
+        if not self.per_s:
             return False
-        tokens, since = self._buckets.get(device, (self._full, now))
-        tokens = min(self._full, tokens + (now - since) * self._per_s)
+        full = max(1.0, self.per_s * _BURST_S)
+        tokens, since = self._buckets.get(device, (full, now))
+        tokens = min(full, tokens + (now - since) * self.per_s)
         if tokens < 1.0:
             self._buckets[device] = (tokens, now)
             return True

@@ -7,6 +7,7 @@ with one reading of the clocks: asyncio's own datagram transport would cost a ca
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 import socket
 from typing import TYPE_CHECKING, Final
@@ -96,10 +97,8 @@ class Sockets:
     def close(self) -> None:
         """Stop receiving and close."""
         for one in self._sockets:
-            try:
+            with contextlib.suppress(RuntimeError):  # `check` binds without a loop
                 asyncio.get_running_loop().remove_reader(one)
-            except RuntimeError:
-                pass  # closed before a loop ran
             one.close()
         self._sockets.clear()
 

@@ -1,0 +1,86 @@
+"""Alarms that survive a restart: the table of alarms, written to the outbox, sealed.
+
+The words of an alarm tell about a patient, so they do not reach the disk in the clear. They are for
+this gateway itself, not for a recipient, hence sealed with a key of its own (``local.key``).
+"""
+
+from __future__ import annotations
+
+import logging
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Final
+
+import cbor2
+from cryptography.exceptions import InvalidTag
+from cryptography.hazmat.primitives.ciphers.aead import AESGCM
+
+from gateway.vitals.alarms import Alarm, Alarms
+from gateway.vitals.assessment import Priority
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Sequence
+
+    from gateway.intake import Admitted
+
+_log = logging.getLogger("alarms")
+
+_NONCE_BYTES: Final = 12
+
+
+@dataclass(slots=True)
+class AlarmBook:
+    """Follows what intake admits.
+
+    key: 32 bytes. keep: stores (key, sealed) pairs and forgets keys, durably, before returning to
+    routine work (see :meth:`gateway.outbox.writer.Writer.keep_alarms`).
+    """
+
+    key: bytes
+    random: Callable[[int], bytes]
+    keep: Callable[[Sequence[tuple[bytes, bytes]], Sequence[bytes]], None]
+    alarms: Alarms
+
+    def restore(self, stored: Iterable[tuple[bytes, bytes]]) -> None:
+        """Take over what was active before a restart. What cannot be opened is passed over."""
+        found = []
+        for name, sealed in stored:
+            try:
+                found.append(self._open(name, sealed))
+            except (InvalidTag, ValueError, TypeError):
+                _log.error("a stored alarm cannot be opened: was local.key replaced?")
+        self.alarms.restore(found)
+
+    def admitted(self, admitted: Admitted, device: str) -> None:
+        """A message has been judged: raise and resolve what it shows."""
+        if admitted.assessment is None:
+            return
+        entry = admitted.entry
+        changed = self.alarms.update(
+            admitted.patient,
+            device,
+            admitted.assessment,
+            record_id=entry.id,
+            wall=entry.received_ms / 1000,
+        )
+        if not changed:
+            return
+        for alarm in changed:
+            state = "raised" if alarm.resolved is None else "resolved"
+            _log.warning("alarm %s: rule %s, device %s", state, alarm.rule, alarm.device)
+        self.keep(
+            [(alarm.key, self._seal(alarm)) for alarm in changed if alarm.resolved is None],
+            [alarm.key for alarm in changed if alarm.resolved is not None],
+        )
+
+    def _seal(self, alarm: Alarm) -> bytes:
+        nonce = self.random(_NONCE_BYTES)
+        plaintext = cbor2.dumps(
+            [str(part) if isinstance(part, Priority) else part for part in alarm]
+        )
+        return nonce + AESGCM(self.key).encrypt(nonce, plaintext, alarm.key)
+
+    def _open(self, name: bytes, sealed: bytes) -> Alarm:
+        nonce, body = sealed[:_NONCE_BYTES], sealed[_NONCE_BYTES:]
+        parts = cbor2.loads(AESGCM(self.key).decrypt(nonce, body, name))
+        alarm = Alarm(*parts)
+        return alarm._replace(priority=Priority(alarm.priority))

@@ -1,0 +1,350 @@
+"""The composition root: makes every part, joins them, starts and stops them in order.
+
+Nothing is decided here that a room could decide. Order of starting: disk first, network last, so
+that nothing is received before it can be stored. Order of stopping: the reverse.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import hmac
+import logging
+import os
+import ssl
+import time
+from collections import deque
+from dataclasses import asdict
+from functools import partial
+from importlib.metadata import version
+from typing import TYPE_CHECKING, Any, Final
+
+from certs import files, verify
+from gateway import sinks
+from gateway.alarm_book import AlarmBook
+from gateway.coap.exchanges import Exchanges
+from gateway.config import loading
+from gateway.control import Control
+from gateway.cose.epochs import Epochs
+from gateway.delivery.pump import Pump
+from gateway.dtls import selftest
+from gateway.dtls.cookie import Cookies
+from gateway.dtls.engines.openssl import OpensslServer, psk_suites
+from gateway.dtls.server import Config as DtlsConfig
+from gateway.dtls.server import Server
+from gateway.errors import ConfigError
+from gateway.ingress.aiocoap_lane import AiocoapLane
+from gateway.ingress.driver import Driver
+from gateway.ingress.rate import Rates
+from gateway.ingress.udp import Sockets
+from gateway.intake import Intake, RecentKeys
+from gateway.lane import Lane
+from gateway.outbox.store import Store
+from gateway.outbox.writer import Writer
+from gateway.registry import load_all
+from gateway.roster.devices import Devices
+from gateway.roster.recipients import Recipients
+from gateway.roster.ward import Ward
+from gateway.vitals.alarms import Alarms
+from gateway.vitals.triage import Config as TriageConfig
+from gateway.vitals.triage import Triage
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from gateway.clock import Clock
+    from gateway.config.loading import Loaded
+    from gateway.outbox.entry import Entry
+
+_log = logging.getLogger("gateway")
+
+_SWEEP_S: Final = 0.25
+_ROSTER_S: Final = 1.0
+"""How often the rosters are looked at: `device add` and `revoke` act within two seconds."""
+_DRAIN_S: Final = 5.0
+_EMERGENCIES_PER_S: Final = 10.0
+"""Declared emergencies of one device: enough for any bracelet, too few to fill the reserve."""
+_LATENCIES: Final = 1024
+
+
+class Gateway:
+    """One gateway. ``await start()``, then ``await ended``, then ``await stop()``."""
+
+    def __init__(self, loaded: Loaded, clock: Clock) -> None:
+        """Reads keys and rosters; touches neither disk nor network for writing.
+
+        Raises ConfigError with all that is wrong.
+        """
+        self._loaded = loaded
+        self._clock = clock
+        configuration = loaded.configuration
+        section = configuration.gateway
+        self._state = section.state
+        self._signing_key = files.load_private(section.key)
+        self._certificate = files.load_certificate(section.certificate)
+        self._name = section.name
+        if verify.name_of(self._certificate) != self._name:
+            raise ConfigError(
+                [
+                    f"{loaded.path}: [gateway] name: {self._name!r} is not the name in "
+                    f"{section.certificate} ({verify.name_of(self._certificate)!r})"
+                ]
+            )
+        local = _local_key(self._state)
+        self._ward = Ward(
+            Devices(self._state / "devices.json"),
+            Recipients(self._state / "recipients.json"),
+            _derived(local, b"pseudonyms"),
+        )
+        self._alarm_key = _derived(local, b"alarms")
+        self._sockets = Sockets(configuration.coap.listen)
+        self._writer = Writer(
+            partial(Store, self._state / "outbox.db"), configuration.outbox, clock
+        )
+        self._latencies: dict[Lane, deque[float]] = {
+            lane: deque(maxlen=_LATENCIES) for lane in Lane
+        }
+        self._pumps: dict[Lane, Pump] = {}
+        self._tasks: list[asyncio.Task[None]] = []
+        self._rates = Rates(configuration.limits.device_messages_per_s)
+        self._started = clock.wall()
+        self.addresses: list[str] = []
+        """Where it listens, once started."""
+
+    async def start(self) -> None:
+        """Open everything. Raises ConfigError or OutboxError; call :meth:`stop` all the same."""
+        configuration = self._loaded.configuration
+        self.ended: asyncio.Future[str] = asyncio.get_running_loop().create_future()
+        """Resolved with the reason when the gateway cannot go on."""
+        selftest.all_suites(os.urandom)
+        await self._writer.start(on_committed=self._committed, on_failure=self._failed)
+        self._book = AlarmBook(self._alarm_key, os.urandom, self._writer.keep_alarms, Alarms())
+        self._book.restore(await self._writer.alarms())
+        self._server = Server(
+            DtlsConfig(associations=configuration.limits.associations),
+            OpensslServer(self._ward.devices, os.urandom(32), psk_suites()),
+            Cookies(os.urandom(32), os.urandom),
+            # Not below an earlier run's: a new one begins somewhere else among 2**32 thousands.
+            first_number=int.from_bytes(os.urandom(4)) << 10,
+        )
+        self._intake = Intake(
+            gateway=self._name,
+            ward=self._ward,
+            triage=Triage(TriageConfig()),
+            epochs=Epochs(
+                configuration.epochs, self._name, self._signing_key, self._certificate, os.urandom
+            ),
+            recent=RecentKeys(await self._writer.recent_keys()),
+            check_room=self._writer.check_room,
+            random=os.urandom,
+        )
+        self._driver = Driver(
+            server=self._server,
+            exchanges=Exchanges(),
+            intake=self._intake,
+            writer=self._writer,
+            rates=self._rates,
+            emergency_rates=Rates(
+                _EMERGENCIES_PER_S if configuration.limits.device_messages_per_s else 0
+            ),
+            clock=self._clock,
+            send=self._sockets.send,
+            on_admitted=self._book.admitted,
+        )
+        self._lane = AiocoapLane(self._driver.send, self._driver, self._clock)
+        await self._lane.start()
+        self._driver.connect(self._lane)
+        self._start_pumps()
+        self.addresses = self._sockets.open()
+        self._control = Control(
+            self._state, {"status": self.status, "alarms": self.alarms, "ping": lambda: "here"}
+        )
+        await self._control.start()
+        self._tasks.append(asyncio.create_task(self._sweep(), name="sweep"))
+        self._sockets.start(self._driver.receive, self._clock)
+
+    def _start_pumps(self) -> None:
+        for lane in Lane:
+            pump = Pump(
+                lane,
+                self._writer,
+                cloud_sink(self._loaded, lane),
+                clock=self._clock,
+                random=os.urandom,
+                on_delivered=self._delivered,
+            )
+            self._pumps[lane] = pump
+            task = asyncio.create_task(pump.run(), name=f"deliver {lane}")
+            task.add_done_callback(self._pump_ended)
+            self._tasks.append(task)
+
+    async def stop(self) -> None:
+        """Refuse what is new, finish what is accepted, close. What waits stays in the outbox."""
+        driver = getattr(self, "_driver", None)
+        if driver is not None:
+            driver.refusing = "the gateway is stopping"
+            if not self.ended.done():
+                await self._writer.flush()
+            self._server.close(None, "the gateway is stopping")
+            driver.sweep(self._clock.monotonic())
+            await self._lane.stop()
+        self._sockets.close()
+        await asyncio.gather(*(pump.stop(_DRAIN_S) for pump in self._pumps.values()))
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+        if hasattr(self, "_control"):
+            await self._control.stop()
+        await self._writer.close()
+
+    def reload(self) -> None:
+        """Read the configuration again. A bad one changes nothing and is logged."""
+        try:
+            fresh = loading.load(self._loaded.path, os.environ)
+        except ConfigError as error:
+            for problem in error.problems:
+                _log.error("reload refused: %s", problem)
+            return
+        limits = fresh.configuration.limits
+        self._rates.per_s = limits.device_messages_per_s
+        old, new = asdict(self._loaded.configuration), asdict(fresh.configuration)
+        old["limits"]["device_messages_per_s"] = limits.device_messages_per_s
+        waiting = [name for name in new if new[name] != old[name]]
+        _log.info(
+            "reloaded; changed and waiting for a restart: %s", ", ".join(waiting) or "nothing"
+        )
+
+    # -- what the parts call
+
+    def _committed(self, batches: list[object]) -> None:
+        self._driver.committed(batches)
+
+    def _failed(self, error: BaseException) -> None:
+        _log.critical("the outbox has failed, nothing is acknowledged any more: %s", error)
+        self._end(f"outbox: {error}")
+
+    def _pump_ended(self, task: asyncio.Task[None]) -> None:
+        if not task.cancelled() and task.exception() is not None:
+            _log.critical("a delivery ended because of a bug", exc_info=task.exception())
+            self._end(f"{task.get_name()}: {task.exception()!r}")
+
+    def _end(self, reason: str) -> None:
+        if not self.ended.done():
+            self.ended.set_result(reason)
+
+    def _delivered(self, entries: Sequence[Entry], wall: float) -> None:
+        now_ms = wall * 1000
+        for entry in entries:
+            self._latencies[entry.lane].append(now_ms - entry.received_ms)
+
+    async def _sweep(self) -> None:
+        next_roster = 0.0
+        while True:
+            now = self._clock.monotonic()
+            self._driver.sweep(now)
+            if now >= next_roster:
+                next_roster = now + _ROSTER_S
+                self._refresh()
+            await asyncio.sleep(_SWEEP_S)
+
+    def _refresh(self) -> None:
+        self._intake.clock_quality = (
+            "synchronised" if self._clock.synchronised() else "unsynchronised"
+        )
+        before = {one.id: one.key_hex for one in self._ward.devices.all() if not one.revoked}
+        try:
+            changed = self._ward.refresh()
+        except ConfigError as error:
+            _log.error("the rosters stay as they were: %s", error)
+            return
+        if changed:
+            after = {one.id: one.key_hex for one in self._ward.devices.all() if not one.revoked}
+            for device, key in before.items():
+                if after.get(device) != key:
+                    self._server.close(device, "revoked")
+            _log.info("rosters read again: %d devices may come", len(after))
+
+    # -- for people
+
+    def status(self) -> dict[str, Any]:
+        """Figures of everything, as the control socket and ``outbox status`` show them."""
+        wall = self._clock.wall()
+        return {
+            "version": version("ward-gateway"),
+            "ward": self._loaded.configuration.gateway.ward,
+            "listen": self.addresses,
+            "uptime_s": round(wall - self._started, 1),
+            "associations": len(self._server.associations()),
+            "half_open": self._server.half_open(),
+            "dtls": dict(self._server.counts),
+            "messages": dict(self._driver.counts),
+            "unsent_datagrams": self._sockets.unsent,
+            "outbox": asdict(self._writer.status()),
+            "delivery": {lane: asdict(pump.status()) for lane, pump in self._pumps.items()},
+            "latency_ms": {lane: list(values) for lane, values in self._latencies.items()},
+            "active_alarms": len(self._book.alarms.active()),
+        }
+
+    def alarms(self) -> list[dict[str, Any]]:
+        """The alarms whose condition holds, oldest first."""
+        return [
+            {
+                "id": alarm.id.hex(),
+                "patient": alarm.patient,
+                "device": alarm.device,
+                "rule": alarm.rule,
+                "priority": str(alarm.priority),
+                "detail": alarm.detail,
+                "raised": _iso(alarm.raised),
+            }
+            for alarm in self._book.alarms.active()
+        ]
+
+
+def cloud_sink(loaded: Loaded, lane: Lane) -> sinks.Sink:
+    """The way to the ward's cloud store. Raises ConfigError."""
+    load_all(sinks)
+    section = loaded.configuration.gateway
+    identity = sinks.Identity(
+        section.name, files.load_private(section.key), _client_context(loaded)
+    )
+    make: Any = sinks.sinks.get("cloud")
+    sink: sinks.Sink = make(make.Config(url=loaded.configuration.cloud.url), lane, identity)
+    return sink
+
+
+def _client_context(loaded: Loaded) -> ssl.SSLContext:
+    """TLS towards the cloud store: our certificate, their authority. Raises ConfigError."""
+    section = loaded.configuration.gateway
+    try:
+        context = ssl.create_default_context(cafile=section.ca)
+        context.load_cert_chain(section.certificate, section.key)
+    except (OSError, ssl.SSLError) as error:
+        raise ConfigError(
+            [
+                f"{loaded.path}: [gateway] certificate, key, ca: cannot be used for TLS ({error}); "
+                f"they are {section.certificate}, {section.key}, {section.ca}"
+            ]
+        ) from None
+    context.minimum_version = ssl.TLSVersion.TLSv1_2
+    return context
+
+
+def _local_key(state: os.PathLike[str]) -> bytes:
+    path = os.path.join(state, "local.key")
+    try:
+        with open(path, "rb") as file:
+            key = file.read()
+    except OSError as error:
+        raise ConfigError([f"{path}: cannot be read ({error}); `init` makes it"]) from None
+    if len(key) != 32:
+        raise ConfigError([f"{path}: must have 32 bytes; restore it from a backup"])
+    return key
+
+
+def _derived(secret: bytes, purpose: bytes) -> bytes:
+    return hmac.digest(secret, purpose, hashlib.sha256)
+
+
+def _iso(wall: float) -> str:
+    return time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(wall))

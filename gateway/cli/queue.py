@@ -1,0 +1,83 @@
+"""``outbox`` and ``alarm``: what waits, and what is wrong with whom."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from dataclasses import asdict
+from functools import partial
+from typing import TYPE_CHECKING, Any
+
+from gateway import control
+from gateway.cli import places
+from gateway.cli.output import show
+from gateway.clock import SystemClock
+from gateway.errors import UsageError
+from gateway.outbox.store import Store
+from gateway.outbox.writer import Writer
+
+if TYPE_CHECKING:
+    import argparse
+
+    from gateway.config.loading import Loaded
+
+
+def add_parser(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    """Add ``outbox`` and ``alarm``."""
+    outbox = commands.add_parser("outbox", help="the durable queue")
+    actions = outbox.add_subparsers(metavar="ACTION", required=True)
+    actions.add_parser("status", help="what waits, how much, how old").set_defaults(run=_status)
+    alarm = commands.add_parser("alarm", help="the alarms of this gateway")
+    actions = alarm.add_subparsers(metavar="ACTION", required=True)
+    actions.add_parser("list", help="those whose condition holds").set_defaults(run=_alarms)
+
+
+def _status(args: argparse.Namespace) -> int:
+    loaded = places.loaded(args)
+    running = control.ask(loaded.configuration.gateway.state, "status")
+    outbox = running["outbox"] if running else asyncio.run(_from_disk(loaded))
+    now = time.time()
+    rows: list[dict[str, Any]] = []
+    for lane, figures in outbox["lanes"].items():
+        delivery = running["delivery"][lane] if running else {"state": "gateway not running"}
+        oldest = figures["oldest_ms"]
+        rows.append(
+            {
+                "lane": lane,
+                "waiting": figures["rows"],
+                "bytes": figures["size"],
+                "oldest_s": None if oldest is None else max(0, round(now - oldest / 1000)),
+                "delivered": figures["delivered"],
+                "refused": figures["refused"],
+                "delivery": delivery.get("failure") or delivery["state"],
+            }
+        )
+    show(args, rows, empty="")
+    if not args.json:
+        print(
+            f"\n{outbox['size']} of {outbox['max_bytes']} bytes used, "
+            f"{outbox['reserve_bytes']} of them for emergencies only; "
+            f"{outbox['dead']} dead letters, {outbox['damaged']} damaged, {outbox['lost']} lost"
+        )
+    return 0
+
+
+async def _from_disk(loaded: Loaded) -> dict[str, Any]:
+    configuration = loaded.configuration
+    path = configuration.gateway.state / "outbox.db"
+    if not path.exists():
+        raise UsageError(f"{path}: no outbox yet; `ward-gateway run` makes it")
+    writer = Writer(partial(Store, path), configuration.outbox, SystemClock())
+    await writer.start(on_committed=lambda tokens: None, on_failure=lambda error: None)
+    try:
+        return asdict(writer.status())
+    finally:
+        await writer.close()
+
+
+def _alarms(args: argparse.Namespace) -> int:
+    alarms = control.ask(places.loaded(args).configuration.gateway.state, "alarms")
+    if alarms is None:
+        raise UsageError("the gateway is not running; its alarms are there again when it is")
+    show(args, alarms, empty="no alarms")
+    return 0

@@ -1,0 +1,162 @@
+"""``run`` and ``check``: the gateway itself, and everything that could keep it from running."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Any
+
+from certs import files
+from gateway.app import Gateway, cloud_sink
+from gateway.cli import places
+from gateway.cli.output import show
+from gateway.clock import SystemClock
+from gateway.dtls import selftest
+from gateway.errors import GatewayError, UsageError
+from gateway.ingress.udp import Sockets
+from gateway.lane import Lane
+from gateway.telemetry import log
+
+if TYPE_CHECKING:
+    import argparse
+    from collections.abc import Callable
+
+    from gateway.config.loading import Loaded
+
+_EXPIRES_SOON_DAYS = 30
+_DISK_FREE = 256 << 20
+
+
+def add_parser(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    """Add ``run`` and ``check``."""
+    commands.add_parser("run", help="the gateway, until SIGTERM").set_defaults(run=_run)
+    commands.add_parser(
+        "check", help="is everything there that `run` needs? (stop the gateway first)"
+    ).set_defaults(run=_check)
+
+
+def _run(args: argparse.Namespace) -> int:
+    log.configure()
+    return asyncio.run(_serve(Gateway(places.loaded(args), SystemClock())))
+
+
+async def _serve(gateway: Gateway) -> int:
+    loop = asyncio.get_running_loop()
+    told: asyncio.Future[str] = loop.create_future()
+
+    def stop(name: str) -> None:
+        if told.done():
+            os._exit(1)  # the second signal: at once
+        told.set_result(name)
+
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, stop, number.name)
+    loop.add_signal_handler(signal.SIGHUP, gateway.reload)
+    try:
+        await gateway.start()
+        print(f"ward gateway listening on coaps {', '.join(gateway.addresses)}", flush=True)
+        await asyncio.wait([told, gateway.ended], return_when=asyncio.FIRST_COMPLETED)
+    finally:
+        await gateway.stop()
+    return 0 if told.done() else 1
+
+
+def _check(args: argparse.Namespace) -> int:
+    loaded = places.loaded(args)
+    checks: list[tuple[str, Callable[[Loaded], str]]] = [
+        ("configuration", lambda one: str(one.path)),
+        ("clock", _clock),
+        ("certificate", _certificate),
+        ("keys and rosters", _parts),
+        ("disk", _disk),
+        ("ports", _ports),
+        ("DTLS suites", lambda _: ", ".join(selftest.all_suites(os.urandom))),
+        ("cloud store", _cloud),
+        ("recipients", _recipients),
+    ]
+    rows: list[dict[str, Any]] = []
+    for name, check in checks:
+        try:
+            found, detail = "ok", check(loaded)
+        except _Warn as warning:
+            found, detail = "warning", str(warning)
+        except GatewayError as error:
+            found, detail = "failed", str(error)
+        rows.append({"check": name, "result": found, "detail": detail})
+    show(args, rows, empty="")
+    return 1 if any(row["result"] == "failed" for row in rows) else 0
+
+
+class _Warn(Exception):
+    """Worth knowing, and no reason not to run."""
+
+
+def _clock(loaded: Loaded) -> str:
+    clock = SystemClock()
+    now = datetime.fromtimestamp(clock.wall(), UTC).strftime("%Y-%m-%d %H:%M:%S UTC")
+    if not clock.synchronised():
+        raise _Warn(f"{now} is in the past: set the time (timedatectl)")
+    return now
+
+
+def _certificate(loaded: Loaded) -> str:
+    path = loaded.configuration.gateway.certificate
+    expires = files.load_certificate(path).not_valid_after_utc
+    days = (expires - datetime.now(UTC)).days
+    if days < 0:
+        raise UsageError(f"{path} expired on {expires:%Y-%m-%d}")
+    if days < _EXPIRES_SOON_DAYS:
+        raise _Warn(f"{path} expires on {expires:%Y-%m-%d}, in {days} days")
+    return f"{path}, until {expires:%Y-%m-%d}"
+
+
+def _parts(loaded: Loaded) -> str:
+    Gateway(loaded, SystemClock())
+    devices = [one for one in places.devices(loaded).all() if one.revoked is None]
+    return f"{len(devices)} devices, {len(places.recipients(loaded).all())} recipients"
+
+
+def _disk(loaded: Loaded) -> str:
+    state = loaded.configuration.gateway.state
+    if not os.access(state, os.W_OK | os.X_OK):
+        raise UsageError(f"{state}: not writable by this user")
+    status = os.statvfs(state)
+    free = status.f_bavail * status.f_frsize
+    wanted = loaded.configuration.outbox.max_bytes + _DISK_FREE
+    text = f"{free >> 20} MiB free at {state}"
+    if free < wanted:
+        raise _Warn(f"{text}, fewer than [outbox] max_bytes and a margin ({wanted >> 20} MiB)")
+    return text
+
+
+def _ports(loaded: Loaded) -> str:
+    sockets = Sockets(loaded.configuration.coap.listen)
+    try:
+        return ", ".join(sockets.open())
+    finally:
+        sockets.close()
+
+
+def _cloud(loaded: Loaded) -> str:
+    async def ask() -> None:
+        sink = cloud_sink(loaded, Lane.EMERGENCY)
+        await sink.open()
+        try:
+            await sink.check()
+        finally:
+            await sink.close()
+
+    asyncio.run(ask())
+    return loaded.configuration.cloud.url
+
+
+def _recipients(loaded: Loaded) -> str:
+    folder = loaded.path.parent / "recipients"
+    here = sorted(path.parent.name for path in folder.glob("*/seal.key"))
+    if here:
+        raise _Warn(
+            f"private keys of {', '.join(here)} lie in {folder}: move them to their readers"
+        )
+    return "no private keys of readers here"

@@ -59,6 +59,9 @@ class Epochs:
         self._signing_key = signing_key
         self._certificate = certificate
         self._random = random
+        # A Raspberry Pi starts in the past. Who verifies an envelope asks whether the certificate
+        # was valid when it was made; what was sealed before the clock was set must not be lost.
+        self._earliest_ms = int(certificate.not_valid_before_utc.timestamp() * 1000)
         self._open: dict[tuple[bytes, Lane], _Open] = {}
 
     def current(
@@ -116,7 +119,7 @@ class Epochs:
             gateway=self._gateway,
             patient=patient,
             lane=lane,
-            created_ms=int(wall * 1000),
+            created_ms=max(int(wall * 1000), self._earliest_ms),
             recipients=tuple(people.values()),
             signing_key=self._signing_key,
             certificate=self._certificate,

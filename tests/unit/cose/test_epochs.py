@@ -109,6 +109,16 @@ def test_a_forgotten_epoch_is_not_used(table: epochs.Epochs, reader: P256) -> No
     assert second.epoch != first.epoch
 
 
+def test_a_clock_that_is_not_set_does_not_spoil_an_envelope(
+    table: epochs.Epochs, reader: P256, certificate: x509.Certificate
+) -> None:
+    """It is dated within its certificate's validity, or nobody would accept it later."""
+    readers = (reader.public_key(),)
+    _, opened = table.current(PATIENT, Lane.ROUTINE, readers, now=0, wall=0.0)
+    assert opened is not None
+    assert opened.created_ms == certificate.not_valid_before_utc.timestamp() * 1000
+
+
 def test_the_longest_unused_epoch_makes_room(
     table: epochs.Epochs, reader: P256, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -1,0 +1,1 @@
+"""Vital signs: from resolved SenML records to observations, findings, priorities and alarms."""

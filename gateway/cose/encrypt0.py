@@ -25,6 +25,7 @@ IV_BYTES: Final = 12
 MAX_CIPHERTEXT_BYTES: Final = 1 << 20
 """A record is some hundred bytes; a node's own COSE message, block by block, some thousand."""
 
+_MAX_PLAINTEXT_BYTES: Final = MAX_CIPHERTEXT_BYTES - 16
 _TAG: Final = 16
 _STRUCTURE: Final = b"\x83" + cbor.text_string("Encrypt0")
 """Enc_structure up to the protected header (RFC 9052 section 5.3)."""
@@ -56,7 +57,12 @@ class Sealer:
         self._encrypt = AESGCM(content_key).encrypt
 
     def seal(self, plaintext: bytes, external_aad: bytes) -> bytes:
-        """A tagged COSE_Encrypt0 message, ``kid`` = the epoch. Raises SealError after 2^32."""
+        """A tagged COSE_Encrypt0 message, ``kid`` = the epoch.
+
+        Raises SealError: more than a reader would open, or after 2^32 records.
+        """
+        if len(plaintext) > _MAX_PLAINTEXT_BYTES:
+            raise SealError(f"{len(plaintext)} bytes are too many for one record")
         count = self.sealed_count + 1
         if count > _MAX_SEALED:
             raise SealError("this content key has sealed all it may")

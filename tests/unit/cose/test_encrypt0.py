@@ -54,6 +54,14 @@ def test_a_failed_seal_spends_its_iv() -> None:
     assert sealer.sealed_count == 1
 
 
+def test_what_is_sealed_can_be_opened() -> None:
+    """The limits of both sides are the same."""
+    largest = bytes(encrypt0.MAX_CIPHERTEXT_BYTES - 16)
+    assert encrypt0.open_untrusted(sealed(largest), KEY, b"bound") == largest
+    with pytest.raises(SealError):
+        sealed(largest + b"\0")
+
+
 def test_a_key_is_worn_out_after_2_to_the_32() -> None:
     sealer = encrypt0.Sealer(EPOCH, KEY)
     sealer.sealed_count = 2**32 - 1

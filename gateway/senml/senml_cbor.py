@@ -71,7 +71,9 @@ def decode_untrusted(payload: bytes) -> list[Fields]:
         raise BadRequestError(f"record {len(pack)}: the CBOR ends too early") from None
     except UnicodeDecodeError:
         raise BadRequestError(f"record {len(pack)}: text is not UTF-8") from None
-    if at != len(payload):
+    if at > len(payload):
+        raise BadRequestError(f"record {len(pack) - 1}: the CBOR ends too early")
+    if at < len(payload):
         raise BadRequestError(f"{len(payload) - at} bytes after the pack")
     return pack
 
@@ -82,7 +84,6 @@ def _record(payload: bytes, at: int) -> tuple[Fields, int]:
     at += 1
     if not 0 <= pairs < 24:
         raise BadRequestError("a record is a map of at most 23 labels")
-    size = len(payload)
     fields: Fields = {}
     for _ in range(pairs):
         label: int | str = payload[at]
@@ -98,14 +99,18 @@ def _record(payload: bytes, at: int) -> tuple[Fields, int]:
         head = payload[at]
         at += 1
         value: object
-        if head < 0x18:
-            value = head
-        elif 0x60 <= head < 0x78:
+        if 0x60 <= head < 0x78:
             end = at + head - 0x60
-            if end > size:
-                raise IndexError
             value = payload[at:end].decode()
-            at = end
+            at = end  # beyond the payload if it is cut short: the next read, or the caller, sees it
+        elif head < 0x18:
+            value = head
+        elif head == 0x18:
+            value = payload[at]
+            at += 1
+        elif head == 0x19:
+            value = payload[at] << 8 | payload[at + 1]
+            at += 2
         elif head == 0xFB:
             (value,) = _read_double(payload, at)
             at += 8

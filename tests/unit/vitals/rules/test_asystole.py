@@ -34,6 +34,7 @@ def test_a_gap_with_the_sensor_off_meanwhile_is_not(bracelet: Any) -> None:
     assert not find(bracelet, 20, rr=[10.0], contact=True)
     assert find(bracelet, 25, rr=[5.0], contact=True)
     assert not find(bracelet, 30, rr=[5.0], contact=False)
+    assert not find(bracelet, 40, rr=[5.0])
 
 
 def test_a_gap_in_a_poor_signal_is_not(bracelet: Any) -> None:

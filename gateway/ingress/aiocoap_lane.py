@@ -36,12 +36,12 @@ from gateway.ingress import resources
 from gateway.ingress.guard import Answer, Config, Dispatch, Guard
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Mapping
 
     from gateway.clock import Clock
     from gateway.coap.message import Message
     from gateway.endpoint import Endpoint
-    from gateway.ingress.resources import Intake
+    from gateway.ingress.resources import Intake, Resource
 
 _log = logging.getLogger("ingress.aiocoap")
 
@@ -196,6 +196,7 @@ class AiocoapLane:
         send: puts a CoAP datagram into an association; does nothing if that has ended, never
             raises.
         intake: see :class:`gateway.ingress.resources.Intake`.
+        further: resources of other rooms, by their paths.
     """
 
     def __init__(
@@ -204,11 +205,12 @@ class AiocoapLane:
         intake: Intake,
         clock: Clock,
         config: Config | None = None,
+        further: Mapping[tuple[str, ...], Resource] | None = None,
     ) -> None:
         self._send = send
         self._clock = clock
         self._config = config or Config()
-        self._site = resources.Site(resources.table(intake, clock))
+        self._site = resources.Site(resources.table(intake, clock, further or {}))
         self._guard = Guard(self._config, self)
         self._context: _Context | None = None
         self._messages: _Messages | None = None

@@ -1,6 +1,8 @@
 """What the gateway serves over CoAP besides the fast lane: a table of paths.
 
-A new resource is a class with its methods and its description, and a line in :func:`table`.
+A new resource is a class with its methods and its description, and a line in :func:`table`; one
+that lives in another room is given to the lane. One that can be observed also derives from
+``aiocoap.resource.ObservableResource``.
 Resources answer whole; slicing into blocks (RFC 7959), echoing Block1 and turning errors into
 answers happen here once, for all of them. Bodies of requests arrive complete.
 """
@@ -246,12 +248,15 @@ def _negotiate(request: aiocoap.Message, offered: Sequence[ContentFormat]) -> Co
     return ContentFormat(int(accept))
 
 
-def table(intake: Intake, clock: Clock) -> dict[tuple[str, ...], Resource]:
+def table(
+    intake: Intake, clock: Clock, further: Mapping[tuple[str, ...], Resource]
+) -> dict[tuple[str, ...], Resource]:
     """Every resource by its path."""
     entries: dict[tuple[str, ...], Resource] = {
         path: Telemetry(kind, intake) for path, kind in PATHS.items()
     }
     entries["time",] = Time(clock)
+    entries.update(further)
     entries[".well-known", "core"] = Discovery(entries)
     return entries
 

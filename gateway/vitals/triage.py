@@ -30,7 +30,7 @@ class Config:
     """Triage of all patients."""
 
     patients: int = 10_000
-    """How many are remembered; about 5 kB each. The one silent longest is forgotten first."""
+    """How many are remembered, about 3 kB each; the one silent longest is forgotten first."""
 
     rules: Mapping[str, object] = field(default_factory=dict)
     """A rule's own ``Config`` by the rule's name; a rule that is not named has its defaults."""

@@ -64,14 +64,14 @@ class CloudSink:
             raise PermanentDeliveryError(str(error)) from error
         answer = await self._transport.request("POST", self._path, body, _BATCH)
         refuse_untrusted(answer)
-        verdicts = _verdicts_untrusted(json_untrusted(answer.body))
+        verdicts = verdicts_untrusted(json_untrusted(answer.body))
         return [verdicts.get(entry.id.hex(), _UNMENTIONED) for entry in batch]
 
     async def close(self) -> None:
         await self._transport.close()
 
 
-def _verdicts_untrusted(answer: dict[str, Any]) -> dict[str, Outcome]:
+def verdicts_untrusted(answer: dict[str, Any]) -> dict[str, Outcome]:
     """Record id in hex -> outcome. Raises SinkFaultError for another shape."""
     try:
         verdicts = dict.fromkeys([*answer["stored"], *answer["known"]], _DELIVERED)

@@ -43,6 +43,14 @@ RESTART_AFTER_S = 15.0
 """Older than the stream by the first, and nothing else for the second: the node's clock was set."""
 
 
+ARREARS_S = 3.0
+"""A beat older than an earlier pack by more than this was held back; less is the order within a
+pack, or the radio. Below the 4 s of an asystole, so that whoever could be mistaken is known."""
+
+PROMPT_PACKS = 5
+"""After so many packs without arrears a node is known to send each beat with its next pack."""
+
+
 class Rule(Protocol):
     """One condition on one stream of one patient; keeps what it needs between packs.
 
@@ -58,6 +66,7 @@ class Stream:
     """The packs of one device: what the last one brought, and what went before."""
 
     __slots__ = (
+        "arrears",
         "beats",
         "contact",
         "contact_off_at",
@@ -72,6 +81,7 @@ class Stream:
         "lost",
         "newest",
         "offset",
+        "prompt_packs",
         "pulse_at",
         "quality",
         "quality_at",
@@ -108,6 +118,10 @@ class Stream:
         self.covered_from = 0.0
         """Packs have come without a long silence since this time."""
         self.last_beat: float | None = None
+        self.arrears = False
+        """Beats came after packs that were later than the beats: the node collects them."""
+        self.prompt_packs = 0
+        """How many packs brought new beats, and none in arrears."""
         self.pulse_at = float("-inf")
         """When a heart rate above 0 was last reported."""
         self.contact: bool | None = None
@@ -123,12 +137,18 @@ class Stream:
             and wall - self.heard_at > RESTART_AFTER_S
         )
 
+    @property
+    def prompt(self) -> bool:
+        """Whether a pack without beats means that there were none."""
+        return self.prompt_packs >= PROMPT_PACKS and not self.arrears
+
     def absorb(
         self, observations: Observations, latest: dict[str, tuple[Value, float]], wall: float
     ) -> None:
         """Take in a pack; newer values go to the patient's ``latest``, by the gateway's clock."""
         newest = observations.newest
-        self.late = newest < self.newest
+        before = self.newest
+        self.late = newest < before
         if not self.late:
             if newest - self.newest > SILENCE_S:
                 self.covered_from = newest
@@ -140,7 +160,7 @@ class Stream:
             self._absorb_values(observations.values, latest)
         beats = observations.beats
         if beats:
-            self._absorb_beats(beats)
+            self._absorb_beats(beats, before)
         else:
             self.beats = self.late_beats = beats
 
@@ -174,7 +194,7 @@ class Stream:
             if worn or not _is_of_skin(name):
                 latest[name] = (value, time + offset)
 
-    def _absorb_beats(self, beats: list[Beat]) -> None:
+    def _absorb_beats(self, beats: list[Beat], before: float) -> None:
         last = self.last_beat
         self.lost = False
         if last is None or beats[0][0] > last + SAME_BEAT_S:
@@ -188,6 +208,12 @@ class Stream:
         time, rr = self.beats[0]
         self.lost = last is not None and time - rr - last > LOST_S
         self.last_beat = self.beats[-1][0]
+        if self.late:
+            return
+        if before - time > ARREARS_S:
+            self.arrears = True
+        else:
+            self.prompt_packs += 1
 
 
 _WATCHED = frozenset(("contact", "hr", "quality", "rhythm"))

@@ -7,9 +7,10 @@ It shows in two ways:
   as asystole. A gap is judged even if its beat arrives late or again: a pack that could not be
   stored is sent a second time, and must be as urgent then. Only gaps before the last one are past.
 * as *silence*: packs go on, say that the sensor is on the skin, and bring no beat for 4 s. Silence
-  needs a node that sends beats, packs without a break meanwhile (no packets is a technical
-  matter), and no heart rate above 0 in them: a node may send vitals between packs of collected
-  beats. A node must therefore send 0, or no heart rate, when its beats stop.
+  needs a node that sends beats, and packs without a break meanwhile (no packets is a technical
+  matter). A heart rate above 0 in them counts as a sign of life only from a node that is not
+  known to send its beats promptly: one that collects beats may send vitals between, but one that
+  does not merely repeats its last average when the beats stop.
 """
 
 from __future__ import annotations
@@ -61,7 +62,9 @@ class Asystole:
                         return self._finding(rr, time - rr + stream.offset)
         if stream.beats or stream.contact is not True or stream.last_beat is None:
             return None
-        alive = max(stream.last_beat, stream.pulse_at, stream.covered_from)
+        alive = max(stream.last_beat, stream.covered_from)
+        if not stream.prompt:
+            alive = max(alive, stream.pulse_at)
         silent = stream.newest - alive
         if silent < shortest or self._is_poor(stream, alive):
             return None

@@ -92,6 +92,34 @@ def test_silence_with_a_reason_is_not(bracelet: Any, pack: dict[str, Any]) -> No
     assert not find(bracelet, 15, **pack)
 
 
+def test_an_average_that_goes_on_does_not_hide_asystole(bracelet: Any) -> None:
+    """A node that sends its beats each second repeats its last rate when they stop."""
+    for at in range(8):
+        assert not find(bracelet, at, rr=[1.0], hr=60, contact=True)
+    raised = [at for at in range(8, 20) if find(bracelet, at, hr=60, contact=True)]
+    assert raised == list(range(11, 20))
+
+
+@pytest.mark.parametrize("vitals_every", [5.0, 6.0])
+def test_a_node_that_collects_its_beats_is_not_silent_between(
+    bracelet: Any, vitals_every: float
+) -> None:
+    """Ten seconds of beats in a pack, vitals with a pulse halfway."""
+    for at in range(0, 200, 10):
+        assert not find(bracelet, at, rr=[1.0] * 10, contact=True)
+        assert not find(bracelet, at + vitals_every, hr=60, contact=True)
+
+
+def test_beats_from_before_a_late_pack_are_not_held_back(bracelet: Any) -> None:
+    """A pack that was overtaken does not make the node a collector."""
+    for at in range(8):
+        bracelet.sends(at, rr=[1.0], hr=60, contact=True)
+    bracelet.sends(10, hr=60, contact=True)
+    bracelet.sends(10.5, rr=[1.0, 1.0], rr_times=[8.0, 9.0], age=0.6)
+    bracelet.sends(11, rr=[1.0], hr=60, contact=True)
+    assert find(bracelet, 15, hr=60, contact=True)
+
+
 def test_silence_of_a_node_that_never_sent_beats_is_not(bracelet: Any) -> None:
     """It may measure temperature only."""
     for at in range(0, 60, 5):

@@ -108,11 +108,6 @@ class Exchanges:
         self._running[key] = (now + lifetime, digest, 1)
         return _NEW
 
-    def running(self, association: int, mid: int, now: float) -> bool:
-        """Whether a message with this ID is being processed."""
-        running = self._running.get(association << 16 | mid)
-        return running is not None and running[0] > now
-
     def finish(self, association: int, mid: int, answer: bytes, now: float) -> None:
         """It has been answered so. Without effect if it is not in progress (any more)."""
         key = association << 16 | mid

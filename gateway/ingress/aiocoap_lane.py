@@ -236,13 +236,14 @@ class AiocoapLane:
 
     def receive(self, endpoint: Endpoint, plaintext: bytes, now: float) -> None:
         """One datagram. Never raises: a bug costs the datagram and a log line."""
-        if self._messages is None:
+        messages = self._messages
+        if messages is None:
             return
         try:
             verdict = self._guard.judge(endpoint, plaintext, now)
             if isinstance(verdict, Dispatch):
                 self.counts["dispatched"] += 1
-                self._dispatch(endpoint, verdict.message)
+                self._dispatch(messages, endpoint, verdict.message)
                 return
             self.counts[verdict.reason] += 1
             if isinstance(verdict, Answer):
@@ -281,18 +282,13 @@ class AiocoapLane:
         """See :class:`gateway.ingress.guard.Behind`."""
         return self._messages is not None and self._messages.is_token_taken(endpoint, token)
 
-    def _dispatch(self, endpoint: Endpoint, message: Message) -> None:
-        try:
-            incoming = aiocoap.Message.decode(wire.encode(message), _Remote(endpoint))
-            incoming.transport_tuning = _TUNING
-            incoming.wire_token = message.token
-            if message.code not in _READS:
-                incoming.token = _unique(message)
-            assert self._messages is not None
-            self._messages.dispatch_message(incoming)
-        except BaseException:
-            self._guard.forget(endpoint, message.mid)
-            raise
+    def _dispatch(self, messages: _Messages, endpoint: Endpoint, message: Message) -> None:
+        incoming = aiocoap.Message.decode(wire.encode(message), _Remote(endpoint))
+        incoming.transport_tuning = _TUNING
+        incoming.wire_token = message.token
+        if message.code not in _READS:
+            incoming.token = _unique(message)
+        messages.dispatch_message(incoming)
 
     def _deliver(self, endpoint: Endpoint, message: Any) -> None:  # noqa: ANN401
         if self._messages is None:

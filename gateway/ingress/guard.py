@@ -173,10 +173,6 @@ class Guard:
         """The implementation acknowledges this message so: repetitions get the same."""
         self._exchanges.finish(endpoint.association, mid, datagram, now)
 
-    def forget(self, endpoint: Endpoint, mid: int) -> None:
-        """The implementation failed over this message: its repetition is a new attempt."""
-        self._exchanges.forget(endpoint.association, mid)
-
     def closed(self, endpoint: Endpoint) -> None:
         """The association has ended."""
         self._assemblies.drop(endpoint.association)

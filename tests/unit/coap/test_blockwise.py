@@ -161,6 +161,13 @@ def test_a_forgotten_body_makes_room() -> None:
         assemblies.take_untrusted(1, block(1, C, more=False), LIFETIME)
 
 
+def test_a_body_is_over_when_its_time_is_even_before_a_sweep() -> None:
+    assemblies = Assemblies()
+    assemblies.take_untrusted(1, block(0, A), 0.0)
+    with pytest.raises(IncompleteError):
+        assemblies.take_untrusted(1, block(1, C, more=False), LIFETIME)
+
+
 def test_a_body_lives_from_its_last_block() -> None:
     assemblies = Assemblies()
     assemblies.take_untrusted(1, block(0, A), 0.0)

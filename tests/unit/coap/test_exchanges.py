@@ -48,8 +48,7 @@ def test_what_was_forgotten_is_new() -> None:
 def test_what_never_finishes_is_new_again_in_the_end() -> None:
     exchanges = Exchanges()
     exchanges.begin(1, 7, 99, 0.0)
-    assert exchanges.running(1, 7, EXCHANGE_LIFETIME - 0.1)
-    assert not exchanges.running(1, 7, EXCHANGE_LIFETIME)
+    assert exchanges.begin(1, 7, 99, EXCHANGE_LIFETIME - 0.1) == InProgress()
     assert exchanges.begin(1, 7, 99, EXCHANGE_LIFETIME) == New()
 
 
@@ -72,7 +71,7 @@ def test_of_two_messages_in_progress_under_one_id_no_answer_is_remembered() -> N
     assert exchanges.begin(1, 7, 100, 0.0) == New()
     exchanges.finish(1, 7, b"second", 0.0)
     exchanges.finish(1, 7, b"third", 0.0)
-    assert not exchanges.running(1, 7, 0.0)
+    assert len(exchanges) == 0
     assert exchanges.begin(1, 7, 100, 0.0) == New()
 
 
@@ -81,7 +80,9 @@ def test_one_of_two_forgotten_leaves_the_other_in_progress() -> None:
     exchanges.begin(1, 7, 99, 0.0)
     exchanges.begin(1, 7, 100, 0.0)
     exchanges.forget(1, 7)
-    assert exchanges.running(1, 7, 0.0)
+    assert len(exchanges) == 1
+    exchanges.forget(1, 7)
+    assert len(exchanges) == 0
 
 
 def test_finishing_what_is_not_in_progress_does_nothing() -> None:
@@ -99,6 +100,14 @@ def test_the_table_does_not_grow_beyond_its_cap() -> None:
     assert len(exchanges) <= 100
     assert exchanges.begin(1, 999, 999, 0.0) == Replay(b"answer")
     assert exchanges.begin(1, 950, 950, 0.0) == Replay(b"answer")
+
+
+def test_the_generation_before_is_still_remembered() -> None:
+    exchanges = Exchanges(cap=100)
+    for mid in range(60):
+        exchanges.begin(1, mid, mid, 0.0)
+        exchanges.finish(1, mid, b"answer", 0.0)
+    assert exchanges.begin(1, 0, 0, 0.0) == Replay(b"answer")
 
 
 def test_rotation_keeps_what_is_in_progress() -> None:

@@ -87,7 +87,7 @@ def test_a_number_with_leading_zeros_is_the_same_number() -> None:
         post(*V, payload=b"p" * MAX_DATAGRAM),
         post(*V)[:-1],
         b"\x80" + post(*V)[1:],
-        b"\x49" + post(*V)[1:],
+        b"\x49\x02\0\7" + b"t" * 9 + post(*V, token=b"")[4:],
         b"\x60" + post(*V)[1:],
         b"",
         b"\x48\x02\0\0\0\0\0\0\xff",

@@ -295,6 +295,12 @@ async def test_a_gap_is_incomplete(bench: Bench) -> None:
     assert found.code == Code.REQUEST_ENTITY_INCOMPLETE
 
 
+async def test_what_is_stored_is_acknowledged_whatever_block_is_asked_for(bench: Bench) -> None:
+    wanted = (Option.BLOCK2, Block(1, False, 2).encode())
+    found = await bench.asks(*VITALS, wanted, code=Code.POST, payload=b"x")
+    assert (found.code, found.options) == (Code.CHANGED, ())
+
+
 # -- types, repetitions, tokens
 
 

@@ -194,13 +194,6 @@ def test_a_repeated_non_confirmable_message_is_dropped(guard: Guard) -> None:
     assert guard.judge(BED, raw, 1.0) == Drop("replayed")
 
 
-def test_what_failed_behind_may_be_tried_again(guard: Guard) -> None:
-    raw = request((11, b"time"))
-    guard.judge(BED, raw, 0.0)
-    guard.forget(BED, 7)
-    assert isinstance(guard.judge(BED, raw, 1.0), Dispatch)
-
-
 def test_a_peer_has_only_so_many_requests_in_hand(guard: Guard, behind: Implementation) -> None:
     behind.waiting = Config().in_hand
     found = answer(guard.judge(BED, request((11, b"v")), 0.0))

@@ -25,7 +25,7 @@ from gateway.reader import profile
 from gateway.reader.fetch import CloudClient
 from gateway.reader.opening import Opened, Opening
 from gateway.reader.reading import Unopened, read
-from gateway.roster.devices import Devices
+from gateway.roster.devices import Devices, new_device
 from gateway.roster.recipients import Recipients
 
 if TYPE_CHECKING:
@@ -109,18 +109,20 @@ def prepare(folder: Path, *, nodes: int, port_base: int | None) -> Ward:
     base = port_base or free_port_base()
     provision.make_ward(folder, ward="Demonstration", cloud_url=None, port_base=base, wall=wall)
     devices = Devices(folder / "state" / "devices.json")
-    made = []
-    for number in range(1, nodes + 1):
-        device = devices.add(
+    made = [
+        new_device(
             f"bracelet-{number}",
             patient=f"bed-{number}",
             key=None,
             lenient_units=False,
             today=provision.today(wall),
         )
-        made.append(Node(device.id, device.key))
+        for number in range(1, nodes + 1)
+    ]
+    devices.add(*made)
     Recipients(folder / "state" / "recipients.json").widen("patient", ("bed-1",))
-    return Ward(folder, provision.Ports.of(base), made)
+    nodes_made = [Node(device.id, device.key) for device in made]
+    return Ward(folder, provision.Ports.of(base), nodes_made)
 
 
 @contextlib.asynccontextmanager

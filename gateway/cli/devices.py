@@ -9,6 +9,7 @@ from gateway.cli.output import show, show_one
 from gateway.clock import SystemClock
 from gateway.errors import UsageError
 from gateway.provision import today
+from gateway.roster.devices import new_device
 
 if TYPE_CHECKING:
     import argparse
@@ -45,13 +46,14 @@ def _add(args: argparse.Namespace) -> int:
             key = bytes.fromhex(args.psk)
         except ValueError:
             raise UsageError(f"--psk {args.psk!r}: not hexadecimal") from None
-    device = places.devices(places.loaded(args)).add(
+    device = new_device(
         args.id,
         patient=args.patient,
         key=key,
         lenient_units=args.lenient_units,
         today=today(SystemClock().wall()),
     )
+    places.devices(places.loaded(args)).add(device)
     values = {
         "id": device.id,
         "patient": device.patient,

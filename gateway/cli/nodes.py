@@ -21,6 +21,7 @@ from gateway.node import recording
 from gateway.node.fleet import Fleet, Node
 from gateway.node.link import Link, parse_uri
 from gateway.provision import today
+from gateway.roster.devices import new_device
 
 if TYPE_CHECKING:
     import argparse
@@ -211,17 +212,19 @@ def _from_file(path: Path) -> list[Node]:
 
 def _from_ward(args: argparse.Namespace) -> list[Node]:
     devices = places.devices(places.loaded(args))
-    nodes = []
+    nodes, missing = [], []
     for number in range(1, args.nodes + 1):
         name = f"sim-{number}"
         device = devices.get(name)
         if device is None or device.revoked is not None:
-            device = devices.add(
+            device = new_device(
                 name,
                 patient=f"sim-patient-{number}",
                 key=None,
                 lenient_units=False,
                 today=today(SystemClock().wall()),
             )
+            missing.append(device)
         nodes.append(Node(device.id, device.key))
+    devices.add(*missing)
     return nodes

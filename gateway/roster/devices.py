@@ -90,43 +90,17 @@ class Devices:
             return None
         return PreSharedKey(device.id, device.key)
 
-    def add(
-        self,
-        name: str,
-        *,
-        patient: str | None,
-        key: bytes | None,
-        lenient_units: bool,
-        today: str,
-    ) -> Device:
-        """Enter a device; a revoked one may come back with a new key. Raises UsageError."""
-        if not _ID.fullmatch(name):
-            raise UsageError(
-                f"device id {name!r}: use 1 to 32 letters, digits, '.', '_' or '-', "
-                "beginning with a letter or digit"
-            )
-        if patient is not None and not _PATIENT.fullmatch(patient):
-            raise UsageError(f"patient {patient!r}: use 1 to 64 printable characters")
-        if key is not None and not 1 <= len(key) <= _LONGEST_KEY:
-            raise UsageError(f"a key has 1 to {_LONGEST_KEY} bytes, this one {len(key)}")
-        if key is None:
-            key = "".join(secrets.choice(_KEY_CHARACTERS) for _ in range(_KEY_LENGTH)).encode()
-        device = Device(
-            id=name,
-            patient=patient or name,
-            key_hex=key.hex(),
-            lenient_units=lenient_units,
-            added=today,
-            revoked=None,
-        )
+    def add(self, *devices: Device) -> None:
+        """Enter devices, all or none. A revoked one may come back. Raises UsageError."""
         with files.change(self._path) as entries:
-            if name in entries and entries[name]["revoked"] is None:
-                raise UsageError(
-                    f"device {name!r} is there already; `ward-gateway device revoke {name}` first"
-                )
-            entries[name] = _entry(device)
+            for device in devices:
+                if device.id in entries and entries[device.id]["revoked"] is None:
+                    raise UsageError(
+                        f"device {device.id!r} is there already; "
+                        f"`ward-gateway device revoke {device.id}` first"
+                    )
+                entries[device.id] = _entry(device)
         self.refresh()
-        return device
 
     def revoke(self, name: str, *, today: str) -> Device:
         """No handshake any more, and the running gateway ends its associations.
@@ -140,6 +114,31 @@ class Devices:
                 entries[name]["revoked"] = today
         self.refresh()
         return self._devices[name]
+
+
+def new_device(
+    name: str, *, patient: str | None, key: bytes | None, lenient_units: bool, today: str
+) -> Device:
+    """A device that may be entered, with a new key if none is given. Raises UsageError."""
+    if not _ID.fullmatch(name):
+        raise UsageError(
+            f"device id {name!r}: use 1 to 32 letters, digits, '.', '_' or '-', "
+            "beginning with a letter or digit"
+        )
+    if patient is not None and not _PATIENT.fullmatch(patient):
+        raise UsageError(f"patient {patient!r}: use 1 to 64 printable characters")
+    if key is not None and not 1 <= len(key) <= _LONGEST_KEY:
+        raise UsageError(f"a key has 1 to {_LONGEST_KEY} bytes, this one {len(key)}")
+    if key is None:
+        key = "".join(secrets.choice(_KEY_CHARACTERS) for _ in range(_KEY_LENGTH)).encode()
+    return Device(
+        id=name,
+        patient=patient or name,
+        key_hex=key.hex(),
+        lenient_units=lenient_units,
+        added=today,
+        revoked=None,
+    )
 
 
 def _entry(device: Device) -> dict[str, Any]:

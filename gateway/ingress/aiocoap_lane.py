@@ -19,6 +19,7 @@ observations. All of it goes when the association ends.
 from __future__ import annotations
 
 import asyncio
+import itertools
 import logging
 from collections import Counter
 from typing import TYPE_CHECKING, Any, Final
@@ -36,7 +37,7 @@ from gateway.ingress import resources
 from gateway.ingress.guard import Answer, Config, Dispatch, Guard
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable, Generator, Mapping
 
     from gateway.clock import Clock
     from gateway.coap.message import Message
@@ -60,10 +61,8 @@ _TUNING: Final = _Tuning()
 
 _READS: Final = (Code.GET, Code.FETCH)
 
-
-def _unique(message: Message) -> bytes:
-    """A token that no other request of this peer in hand has; longer than any on the wire."""
-    return message.token.ljust(wire.MAX_TOKEN, b"\0") + message.mid.to_bytes(2, "big")
+_INNER_TOKEN: Final = wire.MAX_TOKEN + 1
+"""Bytes of a write's token inside: no token on the wire is as long."""
 
 
 class _Remote(interfaces.EndpointAddress):  # type: ignore[misc]
@@ -138,6 +137,16 @@ class _Messages(MessageManager):  # type: ignore[misc]
         return (_Remote(endpoint), token) in self._piggyback_opportunities
 
 
+class _Rendering:
+    """A coroutine that is made when it is first awaited: aiocoap may cancel its task before."""
+
+    def __init__(self, site: resources.Site, pipe: Any) -> None:  # noqa: ANN401
+        self._site, self._pipe = site, pipe
+
+    def __await__(self) -> Generator[Any, None, None]:
+        return self._site.render_to_pipe(self._pipe).__await__()
+
+
 class _Context(Context):  # type: ignore[misc]
     """Counts what is being rendered for each association."""
 
@@ -145,6 +154,7 @@ class _Context(Context):  # type: ignore[misc]
         super().__init__(
             loop=asyncio.get_running_loop(), serversite=site, loggername="ingress.aiocoap"
         )
+        self._site = site
         self._observations = observations
         self.rendering: Counter[int] = Counter()
         self.observing: Counter[int] = Counter()
@@ -168,6 +178,9 @@ class _Context(Context):  # type: ignore[misc]
 
         pipe.on_interest_end(ended)
         super().render_to_pipe(pipe)
+
+    def _render_to_pipe(self, pipe: Any) -> _Rendering:  # noqa: ANN401
+        return _Rendering(self._site, pipe)
 
 
 class _Transport(interfaces.MessageInterface):  # type: ignore[misc]
@@ -212,6 +225,7 @@ class AiocoapLane:
         self._config = config or Config()
         self._site = resources.Site(resources.table(intake, clock, further or {}))
         self._guard = Guard(self._config, self)
+        self._tokens = itertools.count()
         self._context: _Context | None = None
         self._messages: _Messages | None = None
         self.counts: Counter[str] = Counter()
@@ -287,7 +301,7 @@ class AiocoapLane:
         incoming.transport_tuning = _TUNING
         incoming.wire_token = message.token
         if message.code not in _READS:
-            incoming.token = _unique(message)
+            incoming.token = next(self._tokens).to_bytes(_INNER_TOKEN, "big")
         messages.dispatch_message(incoming)
 
     def _deliver(self, endpoint: Endpoint, message: Any) -> None:  # noqa: ANN401

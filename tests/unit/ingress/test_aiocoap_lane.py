@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import itertools
 import logging
 from collections.abc import AsyncIterator, Callable
@@ -336,6 +337,16 @@ async def test_a_new_measurement_under_an_old_id_is_stored(bench: Bench) -> None
     assert [payload for *_, payload in bench.intake.admitted] == [b"one", b"two"]
 
 
+async def test_two_measurements_under_one_id_at_once_are_both_stored(bench: Bench) -> None:
+    bench.intake.gate.clear()
+    for payload in (b"one", b"two"):
+        bench.sends(*VITALS, code=Code.POST, payload=payload, mid=77, token=b"")
+    await bench.hears()
+    bench.intake.gate.set()
+    assert await bench.hears() == [Message(Type.ACK, Code.CHANGED, 77)] * 2
+    assert [payload for *_, payload in bench.intake.admitted] == [b"one", b"two"]
+
+
 async def test_a_new_association_begins_anew(bench: Bench) -> None:
     await bench.asks(*VITALS, code=Code.POST, payload=b"pack", mid=77)
     await bench.asks(
@@ -653,6 +664,14 @@ async def test_the_end_of_an_association_ends_its_requests(bench: Bench) -> None
     bench.intake.gate.set()
     await bench.hears()
     assert bench.lane.in_hand(OTHER) == 0
+
+
+async def test_an_association_may_end_before_its_request_is_looked_at(bench: Bench) -> None:
+    bench.sends(*VITALS, code=Code.POST, payload=b"pack")
+    bench.lane.closed(BED)
+    assert await bench.hears() == []
+    assert bench.intake.admitted == []
+    gc.collect()  # a coroutine that was never awaited would complain here
 
 
 async def test_the_end_of_an_association_ends_its_bodies(bench: Bench) -> None:

@@ -21,6 +21,7 @@ from __future__ import annotations
 import asyncio
 import itertools
 import logging
+import secrets
 from collections import Counter
 from typing import TYPE_CHECKING, Any, Final
 
@@ -106,6 +107,10 @@ class _Remote(interfaces.EndpointAddress):  # type: ignore[misc]
 class _Messages(MessageManager):  # type: ignore[misc]
     """aiocoap's message layer less repetitions and No-Response, and the guard's view of it."""
 
+    def __init__(self, tokens: TokenManager, mint: Callable[[], int]) -> None:
+        super().__init__(tokens)
+        self._mint = mint
+
     def _deduplicate_message(self, message: Any) -> bool:  # noqa: ANN401
         """No: what comes here has passed the guard's table of exchanges."""
         return False
@@ -125,9 +130,8 @@ class _Messages(MessageManager):  # type: ignore[misc]
                 return None
         return super().send_message(message, messageerror_monitor)
 
-    def next_message_id(self) -> int:
-        mid: int = self._next_message_id()
-        return mid
+    def _next_message_id(self) -> int:
+        return self._mint()
 
     def queued(self, remote: _Remote) -> int:
         """Answers that wait until the one before them is acknowledged."""
@@ -226,6 +230,8 @@ class AiocoapLane:
         self._site = resources.Site(resources.table(intake, clock, further or {}))
         self._guard = Guard(self._config, self)
         self._tokens = itertools.count()
+        # RFC 7252 section 4.4: a random start makes off-path guesses harder.
+        self._mids = itertools.count(secrets.randbelow(0x10000))
         self._context: _Context | None = None
         self._messages: _Messages | None = None
         self.counts: Counter[str] = Counter()
@@ -236,7 +242,7 @@ class AiocoapLane:
         context = _Context(site=self._site, observations=self._config.observations)
         # As Context._append_tokenmanaged_messagemanaged_transport does, with our message layer.
         tokens = TokenManager(context)
-        messages = _Messages(tokens)
+        messages = _Messages(tokens, self.next_message_id)
         messages.message_interface = _Transport(self._deliver)
         tokens.token_interface = messages
         context.request_interfaces.append(tokens)
@@ -280,10 +286,8 @@ class AiocoapLane:
 
     def next_message_id(self) -> int:
         """For a message that is sent past aiocoap, as answers of the fast lane to
-        Non-confirmable messages are: one source of IDs to each endpoint."""
-        if self._messages is None:
-            raise RuntimeError("the lane has not been started")
-        return self._messages.next_message_id()
+        Non-confirmable messages are: one source of IDs to each endpoint, started or not."""
+        return next(self._mids) & 0xFFFF
 
     def in_hand(self, endpoint: Endpoint) -> int:
         """See :class:`gateway.ingress.guard.Behind`."""

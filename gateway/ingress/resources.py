@@ -10,6 +10,7 @@ answers happen here once, for all of them. Bodies of requests arrive complete.
 from __future__ import annotations
 
 import hashlib
+import logging
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, Final, NamedTuple, Protocol
 
@@ -25,6 +26,7 @@ from gateway.errors import (
     BadRequestError,
     OutboxFull,
     PeerError,
+    SealError,
     UnsupportedContentFormatError,
 )
 from gateway.ingress.guard import NotAcceptableError
@@ -36,6 +38,8 @@ if TYPE_CHECKING:
     from gateway.endpoint import Endpoint
 
     Handler = Callable[[Any], Awaitable[aiocoap.Message]]
+
+_log = logging.getLogger("ingress.aiocoap")
 
 BLOCK_EXPONENT: Final = 6
 """1024 bytes: the largest block, and what is not cut if the client asks for no block."""
@@ -57,6 +61,7 @@ class Intake(Protocol):
         Raises:
             PeerError: the answer to give is in its class.
             OutboxFull: 5.03 with Max-Age.
+            SealError: 5.00, and a line in the log.
         """
         ...
 
@@ -92,6 +97,9 @@ class Resource(resource.Resource):  # type: ignore[misc]  # aiocoap has no types
             response = _slice(request, await handler(request))
         except (PeerError, OutboxFull) as error:
             response = _refused(error)
+        except SealError as error:
+            _log.error("a record cannot be sealed: %s", error)
+            response = aiocoap.Message(code=Code.INTERNAL_SERVER_ERROR)
         response.opt.block1 = request.opt.block1
         return response
 

@@ -25,10 +25,6 @@ _PRUNE_S = 3600.0
 _ENVELOPES_KEPT_MS = 7 * 24 * 3600 * 1000
 """A sink that lost an envelope and misses it can still have it for a week."""
 
-_DISK_MARGIN_BYTES = 16 << 20
-"""Room on the partition that no row may take: the log, its fold into the database, and deletes,
-which need room too, would fail without it."""
-
 
 class Submission(NamedTuple):
     emergencies: Sequence[Entry]
@@ -153,15 +149,19 @@ class Clerk:
         return dropped
 
     def rest(self) -> None:
-        """Nothing has come for a while."""
+        """Nothing has come for a while after some work: fold the log into the database."""
+        self.store.rest()
+        self.look_around()
+
+    def look_around(self) -> None:
+        """Nothing has come for a while: the disk may have room again, envelopes may be old."""
         now = self._clock.monotonic()
         if now >= self._next_prune:
             self._next_prune = now + _PRUNE_S
             self.store.begin()
             self.store.prune_envelopes(self._now_ms() - _ENVELOPES_KEPT_MS)
             self.store.commit()
-            self._count()
-        self.store.rest()
+        self._count()
 
     def _count(self, *lanes: Lane) -> None:
         """Copy the store's figures to where the event loop reads them."""
@@ -179,7 +179,7 @@ class Clerk:
         status.last_number = store.last_number
         status.commits = store.commits
         status.size = room.stored = store.size
-        room.disk_free = store.disk_free() - _DISK_MARGIN_BYTES
+        room.disk_free = store.disk_free()
 
     def _now_ms(self) -> int:
         return int(self._clock.wall() * 1000)

@@ -30,7 +30,8 @@ INSERT: dict[Lane, dict[int, str]] = {
 }
 
 READ = {
-    lane: f"SELECT number, {_ROW} FROM {table} WHERE number > ? AND number < ? ORDER BY number LIMIT ?"
+    lane: f"SELECT number, {_ROW} FROM {table} "
+    "WHERE number > ? AND number < ? ORDER BY number LIMIT ?"
     for lane, table in TABLES.items()
 }
 
@@ -78,7 +79,9 @@ UNBURY = {
     for lane, table in TABLES.items()
 }
 
-DEAD = f"SELECT number, lane, {_ROW}, reason, at_ms FROM dead WHERE number > ? ORDER BY number LIMIT ?"
+DEAD = (
+    f"SELECT number, lane, {_ROW}, reason, at_ms FROM dead WHERE number > ? ORDER BY number LIMIT ?"
+)
 DEAD_TOTALS = "SELECT count(*), coalesce(sum(length(row)), 0) FROM dead"
 DEAD_SIZE = (
     "SELECT coalesce(sum(length(row)), 0) FROM dead "

@@ -39,6 +39,9 @@ if TYPE_CHECKING:
 KEPT_KEYS = 65_536
 """Keys of delivered messages that are kept: 1 MiB; a re-send after a reconnect comes sooner."""
 
+_DISK_MARGIN_BYTES = 16 << 20
+"""Twice what the log grows to; an eighth of a partition that is smaller than usual."""
+
 _VERSION = 1
 DAMAGED = "damaged on disk: checksum"
 
@@ -61,6 +64,8 @@ class Store:
         """
         self._path = path
         try:
+            # SQLite gives its log the mode of the database.
+            os.close(os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600))
             self._connection = connect(path)
             self._mark = Mark(path.with_suffix(".mark"))
         except (sqlite3.Error, OSError) as error:
@@ -198,10 +203,14 @@ class Store:
         return sum(self.sizes.values()) + self.dead_size + self.envelopes.size
 
     def disk_free(self) -> int:
-        """Bytes that rows can still take: what the partition has, and free pages in the file."""
+        """Bytes that rows can still take: what the partition has, and free pages in the file.
+
+        Less a margin: the log, its fold into the database, and deletes need room too.
+        """
         disk = os.statvfs(self._path)
         free_pages: int = self._ask("PRAGMA freelist_count")
-        return disk.f_bavail * disk.f_frsize + free_pages * self._page_size
+        margin = min(_DISK_MARGIN_BYTES, disk.f_blocks * disk.f_frsize // 8)
+        return disk.f_bavail * disk.f_frsize + free_pages * self._page_size - margin
 
     def prune_envelopes(self, created_before_ms: int) -> None:
         """Forget envelopes that are older and that no entry or dead letter needs."""

@@ -44,7 +44,8 @@ TURN_ROWS = 1000
 """Rows of a routine transaction: some milliseconds beside the sync itself."""
 
 _REST_S = 1.0
-"""Idle time after which the log is folded into the database."""
+"""Idle time after which the log is folded into the database, and between looks at the disk: while
+everything is refused for want of room, no commit tells that there is room again."""
 
 T = TypeVar("T")
 
@@ -316,11 +317,13 @@ class Writer:
                 worked = True
             elif self._closing:
                 return
-            elif self._wake.wait(_REST_S if worked else None):
+            elif self._wake.wait(_REST_S):
                 self._wake.clear()
-            else:
+            elif worked:
                 clerk.rest()
                 worked = False
+            else:
+                clerk.look_around()
 
     def _on_thread_turn(self, clerk: Clerk, lane: Lane) -> None:
         """Everything queued, up to a bound, in one transaction; then the questions."""

@@ -78,6 +78,10 @@ def test_the_database_is_as_safe_as_sqlite_can_be(path: Path) -> None:
     store.close()
 
 
+def test_only_the_owner_may_read_it(store: Store, tmp_path: Path) -> None:
+    assert {file.stat().st_mode & 0o777 for file in tmp_path.iterdir()} == {0o600}
+
+
 def test_a_build_that_does_not_sync_is_refused(path: Path) -> None:
     class Lax:
         """A SQLite that keeps ``synchronous = NORMAL`` whatever it is told."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import sqlite3
 import threading
 from typing import TYPE_CHECKING
@@ -316,3 +317,32 @@ async def test_an_emergency_is_leased_from_a_large_backlog_at_once(
     began = asyncio.get_running_loop().time()
     assert len(await lease(writer, Lane.EMERGENCY)) == 1
     assert asyncio.get_running_loop().time() - began < 0.5
+
+
+class SmallDisk(Store):
+    """A store whose partition somebody else fills and empties."""
+
+    free = 0
+
+    def disk_free(self) -> int:
+        return self.free
+
+
+async def test_room_on_the_disk_is_noticed_without_a_commit(start: Start) -> None:
+    stores: list[SmallDisk] = []
+
+    def open_store(path: Path) -> Store:
+        stores.append(SmallDisk(path))
+        return stores[0]
+
+    writer = (await start(Config(reserve_bytes=1000), open_store=open_store)).writer
+    for lane in Lane:
+        with pytest.raises(OutboxFull):
+            writer.check_room(lane, 1)
+    stores[0].free = 1 << 20
+    async with asyncio.timeout(10):
+        while True:
+            with contextlib.suppress(OutboxFull):
+                writer.check_room(Lane.ROUTINE, 1)
+                return
+            await asyncio.sleep(0.05)

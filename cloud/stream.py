@@ -7,6 +7,7 @@ misses nothing. A listener without one starts at what comes next; the pages have
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
 from typing import TYPE_CHECKING
 
@@ -26,8 +27,8 @@ HEARTBEAT_S = 15.0
 """A comment when there is nothing to say: keeps middleboxes from closing, finds dead peers."""
 
 LOOK_S = 1.0
-"""How often a quiet stream looks whether its listener hung up: one that comes back at once must
-not be kept out by its own dead streams."""
+"""How often a quiet stream looks whether its listener hung up, who may otherwise be kept out by
+their own dead streams; and for records that another process put into the same database."""
 
 WRITE_TIMEOUT_S = 30.0
 """A listener that takes nothing for so long is gone; it can come back with its last id."""
@@ -77,11 +78,12 @@ async def serve_events(
                 if page.next is not None:
                     cursor = page.next
                     continue
-                while not await _woken(woken):
-                    check()
-                    if clock() - spoken >= HEARTBEAT_S:
-                        await _send(response, ":\n\n")
-                        spoken = clock()
+                if clock() - spoken >= HEARTBEAT_S:
+                    await _send(response, ":\n\n")
+                    spoken = clock()
+                with contextlib.suppress(TimeoutError):
+                    async with asyncio.timeout(LOOK_S):
+                        await woken.wait()
         except (ConnectionError, TimeoutError, PeerError, StoreError, StoreBusy):
             pass  # the listener comes back with its last id, or is gone
         return response
@@ -95,12 +97,3 @@ def _event(record: StoredRecord) -> str:
 async def _send(response: web.StreamResponse, text: str) -> None:
     async with asyncio.timeout(WRITE_TIMEOUT_S):
         await response.write(text.encode())
-
-
-async def _woken(event: asyncio.Event) -> bool:
-    try:
-        async with asyncio.timeout(LOOK_S):
-            await event.wait()
-    except TimeoutError:
-        return False
-    return True

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple, Protocol
 
 from gateway.reader.fetch import CloudUnreachable
 from gateway.reader.opening import NotEntitledError, Opened, TamperedError
@@ -12,9 +12,8 @@ if TYPE_CHECKING:
     from collections.abc import AsyncGenerator
 
     from gateway.lane import Lane
-    from gateway.reader.fetch import CloudClient
     from gateway.reader.opening import Opening
-    from gateway.reader.pages import Item
+    from gateway.reader.pages import Item, Page
 
 POLL_S = 1.0
 """Between two looks while nothing comes. The store can push emergencies, but not the routine
@@ -22,6 +21,14 @@ lane, and one way for both is one way to be right."""
 
 MAX_PAUSE_S = 30.0
 """While the store is away: doubled from POLL_S up to this."""
+
+
+class Source(Protocol):
+    """What :class:`gateway.reader.fetch.CloudClient` is to this module, with its errors."""
+
+    async def page(self, *, after: int, lane: Lane | None) -> Page: ...
+
+    async def epoch(self, epoch: bytes) -> bytes | None: ...
 
 
 class Unopened(NamedTuple):
@@ -43,7 +50,7 @@ class Interrupted(NamedTuple):
 
 
 async def read(
-    client: CloudClient,
+    source: Source,
     opening: Opening,
     *,
     lane: Lane | None = None,
@@ -60,12 +67,12 @@ async def read(
     pause = POLL_S
     while True:
         try:
-            page = await client.page(after=after, lane=lane)
+            page = await source.page(after=after, lane=lane)
             for item in page.items:
                 # Before opening: who asks for today need not fetch a year of envelopes. The
                 # time is bound to the record, so that one which lies does not open later either.
                 if item.header.received_ms >= since_ms:
-                    yield await _open(client, opening, item)
+                    yield await _open(source, opening, item)
                 after = item.cursor
             pause = POLL_S
         except CloudUnreachable as error:
@@ -87,10 +94,10 @@ async def read(
         await asyncio.sleep(POLL_S)
 
 
-async def _open(client: CloudClient, opening: Opening, item: Item) -> Opened | Unopened:
+async def _open(source: Source, opening: Opening, item: Item) -> Opened | Unopened:
     epoch = item.header.epoch
     if opening.needs(epoch):
-        opening.learn(epoch, await client.epoch(epoch))
+        opening.learn(epoch, await source.epoch(epoch))
     try:
         return opening.open(item)
     except NotEntitledError as error:

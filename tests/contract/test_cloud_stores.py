@@ -193,11 +193,14 @@ async def test_pages_of_one_patient(opened: Opened) -> None:
     """The pseudonym narrows what is visible."""
     async with opened() as store:
         for patient in (PATIENT, OTHER_PATIENT):
-            epoch = envelope(ALICE, patient=patient)
-            await store.put_epoch(epoch)
-            await store.add_records("gw", [record(epoch), record(epoch)])
-        page = await store.page(Sight(ALICE, BOTH), after=0, limit=9, patient=OTHER_PATIENT)
-        assert [found.header.patient for found in page.records] == [OTHER_PATIENT] * 2
+            for lane in Lane:
+                epoch = envelope(ALICE, patient=patient, lane=lane)
+                await store.put_epoch(epoch)
+                await store.add_records("gw", [record(epoch)])
+        for lanes in (BOTH, frozenset({Lane.ROUTINE}), frozenset({Lane.EMERGENCY})):
+            page = await store.page(Sight(ALICE, lanes), after=0, limit=9, patient=OTHER_PATIENT)
+            assert {found.header.patient for found in page.records} == {OTHER_PATIENT}
+            assert {found.header.lane for found in page.records} == lanes
 
 
 async def test_a_page_is_bounded_in_bytes(opened: Opened) -> None:

@@ -12,7 +12,7 @@ import sqlite3
 import ssl
 import subprocess
 import sys
-from contextlib import asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager
 from typing import TYPE_CHECKING, Any
 
 import aiohttp
@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator
     from pathlib import Path
 
+    from gateway.clock import Clock
     from tests.conftest import Party, Ward
 
 COSE = {"Content-Type": "application/cose"}
@@ -74,9 +75,9 @@ class Store:
 
 
 @asynccontextmanager
-async def running(ward: Ward, **changes: Any) -> AsyncIterator[Store]:
+async def running(ward: Ward, clock: Clock | None = None, **changes: Any) -> AsyncIterator[Store]:
     failed = asyncio.get_running_loop().create_future()
-    service = await start(ward.config(**changes), SystemClock(), failed)
+    service = await start(ward.config(**changes), clock or SystemClock(), failed)
     try:
         host, port = service.address
         yield Store(ward, f"https://{host}:{port}")
@@ -166,7 +167,7 @@ async def test_the_same_batch_and_envelope_again_change_nothing(ward: Ward) -> N
         answers = [await gateway.ask("POST", "/v1/records", batch) for _ in range(2)]
         assert [answer["stored"] for _, answer in answers] == [[item[0].id.hex()], []]
         assert [answer["known"] for _, answer in answers] == [[], [item[0].id.hex()]]
-        other = ward.batch((item[0], item[1][:-1] + b"x"))
+        other = ward.batch((item[0], item[1] + b"x"))
         status, answer = await gateway.ask("POST", "/v1/records", other)
         assert (status, answer["stored"]) == (200, [])
         assert [refusal["id"] for refusal in answer["refused"]] == [item[0].id.hex()]
@@ -342,13 +343,22 @@ async def test_emergencies_are_pushed_and_a_broken_stream_goes_on_where_it_was(
             await post(items[3])
             [(_, new)] = await events(stream, 1)
             assert new["id"] == items[3][0].id.hex()
+        async with listener.stream(**{"Last-Event-ID": "999999"}) as stream:
+            again = await events(stream, 4)  # an id of a database that is no more
+            assert [data["id"] for _, data in again] == [header.id.hex() for header, _ in items]
 
 
 async def test_event_streams_are_capped_and_one_that_hung_up_makes_room(ward: Ward) -> None:
     """One desk that forgets to hang up is told so; others still get in."""
     centre, other = ward.reader("desk", "alarm-centre"), ward.reader("desk-2", "alarm-centre")
-    async with running(ward) as store, store.caller(centre.party) as listener:
-        streams = [await listener.stream() for _ in range(LISTENERS_EACH)]
+    async with (
+        running(ward) as store,
+        store.caller(centre.party) as listener,
+        AsyncExitStack() as stack,
+    ):
+        streams = [
+            await stack.enter_async_context(listener.stream()) for _ in range(LISTENERS_EACH)
+        ]
         assert [stream.status for stream in streams] == [200] * LISTENERS_EACH
         async with listener.stream() as refused:
             assert refused.status == 503
@@ -362,6 +372,30 @@ async def test_event_streams_are_capped_and_one_that_hung_up_makes_room(ward: Wa
                 _, text = await listener.ask("GET", "/metrics")
         async with listener.stream() as stream:
             assert stream.status == 200
+
+
+class LateClock(SystemClock):
+    """The machine's, until it is moved."""
+
+    ahead_s = 0.0
+
+    def wall(self) -> float:
+        return super().wall() + self.ahead_s
+
+
+async def test_a_stream_ends_when_the_listener_s_certificate_does(ward: Ward) -> None:
+    """Also one that was opened long before."""
+    centre = ward.reader("desk", "alarm-centre")
+    clock = LateClock()
+    async with (
+        running(ward, clock) as store,
+        store.caller(centre.party) as listener,
+        listener.stream() as stream,
+    ):
+        clock.ahead_s = 2 * 365 * 86_400
+        async with asyncio.timeout(10):
+            assert (await stream.content.read()).startswith(b"retry")
+        assert (await listener.ask("GET", "/v1/records"))[0] == 401
 
 
 async def test_an_alarm_is_acknowledged_once_and_its_gateway_learns_by_whom(ward: Ward) -> None:
@@ -391,12 +425,20 @@ async def test_roles_are_configurable(ward: Ward) -> None:
     doctor = ward.reader("anna", "doctor")
     roles = {"doctor": frozenset(Lane)}
     async with running(ward, roles=roles) as store, store.caller(ward.gateway) as gateway:
-        epoch = ward.epoch([doctor], lane=Lane.EMERGENCY)
-        await put(gateway, epoch[1])
-        await gateway.ask("POST", "/v1/alarms", ward.batch(ward.record(epoch)))
-        async with store.caller(doctor.party) as caller:
-            _, page = await caller.ask("GET", "/v1/records?lane=emergency")
-            assert len(page["records"]) == 1
+        emergency, routine = (
+            ward.epoch([doctor], lane=lane) for lane in (Lane.EMERGENCY, Lane.ROUTINE)
+        )
+        await put(gateway, emergency[1])
+        await put(gateway, routine[1])
+        async with store.caller(doctor.party) as caller, caller.stream() as stream:
+            assert (await stream.content.readline()).startswith(b"retry")
+            items = [ward.record(routine), ward.record(emergency)]
+            await gateway.ask("POST", "/v1/records", ward.batch(*items))
+            [(_, pushed)] = await events(stream, 1)
+            assert pushed["lane"] == "emergency"
+            for query, count in (("lane=emergency", 1), ("lane=routine", 1), ("", 2)):
+                _, page = await caller.ask("GET", f"/v1/records?{query}")
+                assert len(page["records"]) == count
 
 
 async def test_nothing_readable_is_in_the_database(ward: Ward) -> None:

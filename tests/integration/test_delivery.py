@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gzip
 import json
 import os
 import ssl
@@ -256,7 +257,7 @@ BEHAVIOURS: dict[str, Behaviour] = {
     "429": answer(429, Retry_After="0"),
     "500": answer(500),
     "503": answer(503, Retry_After="0"),
-    "a bomb that says gzip": answer(200, b"\x1f\x8b" + bytes(1000), Content_Encoding="gzip"),
+    "a gzip bomb": answer(200, gzip.compress(bytes(50 << 20)), Content_Encoding="gzip"),
     "endless": pour,
     "hang up": hang_up,
     "half an answer": half_an_answer,

@@ -112,6 +112,17 @@ async def test_one_poisoned_record_of_many_is_found(line: Line) -> None:
     assert line.pump.status().refused == 1
 
 
+async def test_many_poisoned_records_among_good_ones_are_all_found(line: Line) -> None:
+    entries = line.put(30 * (REFUSALS_IN_A_ROW + 5))
+    poison = entries[::30]
+    for entry in poison:
+        line.sink.errors_by_id[entry.id] = PERMANENT
+    line.run()
+    await line.drained()
+    assert (await line.dead()).keys() == {entry.id for entry in poison}
+    assert line.pump.status().last_failure is None, "no wait"
+
+
 async def test_a_refused_record_does_not_touch_its_neighbours(line: Line) -> None:
     entries = line.put(3)
     line.sink.outcomes_by_id[entries[1].id] = Outcome(Verdict.REFUSED, "other bytes under this id")

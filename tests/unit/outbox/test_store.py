@@ -78,8 +78,14 @@ def test_the_database_is_as_safe_as_sqlite_can_be(path: Path) -> None:
     store.close()
 
 
-def test_only_the_owner_may_read_it(store: Store, tmp_path: Path) -> None:
-    assert {file.stat().st_mode & 0o777 for file in tmp_path.iterdir()} == {0o600}
+def test_only_the_owner_may_read_it(
+    path: Path, tmp_path: Path, make_entry: Callable[..., Entry]
+) -> None:
+    store = Store(path)
+    fill(store, Lane.ROUTINE, [make_entry()])
+    files = {file.name: file.stat().st_mode & 0o777 for file in tmp_path.iterdir()}
+    assert files == dict.fromkeys(["outbox.db", "outbox.db-wal", "outbox.mark"], 0o600)
+    store.close()
 
 
 def test_a_build_that_does_not_sync_is_refused(path: Path) -> None:

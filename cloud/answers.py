@@ -11,7 +11,13 @@ from cloud.auth import UnknownPeerError
 from cloud.listeners import TooManyListeners
 from cloud.requests import MediaTypeError, SlowBodyError
 from cloud.store import StoreBusy, StoreError, StoreFull
-from gateway.errors import ForbiddenError, GatewayError, PeerError, TooLargeError
+from gateway.errors import (
+    ForbiddenError,
+    GatewayError,
+    IntegrityError,
+    PeerError,
+    TooLargeError,
+)
 
 if TYPE_CHECKING:
     from cloud.store import Acknowledgement, Page, Receipt, StoredRecord
@@ -20,13 +26,16 @@ _STATUS: tuple[tuple[type[GatewayError], int, int | None], ...] = (
     # error, status, Retry-After in seconds; the first match counts
     (UnknownPeerError, 401, None),
     (ForbiddenError, 403, None),
+    # The sender's key or name is wrong, not its records: it must not give them up one by one.
+    (IntegrityError, 403, None),
     (SlowBodyError, 408, None),
     (TooLargeError, 413, None),
     (MediaTypeError, 415, None),
     (PeerError, 400, None),
     (StoreBusy, 503, 1),
     (TooManyListeners, 503, 30),
-    (StoreFull, 507, None),
+    # Not 507: a gateway may take that for a fault of the batch, and this only has to wait.
+    (StoreFull, 503, 60),
     (StoreError, 503, 10),
 )
 

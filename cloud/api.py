@@ -50,7 +50,8 @@ if TYPE_CHECKING:
 _log = logging.getLogger(__name__)
 
 UPLOADS = 16
-"""Bodies in memory at once: with MAX_BATCH_BYTES, the bound for the whole process."""
+"""Bodies in memory at once, of batches, and as many of alarms and envelopes, which must not wait
+behind slow batches. With MAX_BATCH_BYTES, the bound for the whole process."""
 
 _GATEWAYS = frozenset({GATEWAY.role})
 _READERS = frozenset(profile.role for profile in RECIPIENTS)
@@ -86,7 +87,8 @@ class Api:
         self._roles = roles
         self._clock = clock
         self._metrics = Metrics()
-        self._uploads = asyncio.Semaphore(UPLOADS)
+        self._batches = asyncio.Semaphore(UPLOADS)
+        self._urgent = asyncio.Semaphore(UPLOADS)
         self._openapi = resources.files("cloud").joinpath("openapi.json").read_bytes()
         self.listeners = Listeners()
 
@@ -139,22 +141,22 @@ class Api:
 
     async def post_records(self, request: web.Request, principal: Principal) -> web.Response:
         """A signed batch of either lane."""
-        return await self._take_batch(request, principal, frozenset(Lane))
+        async with self._batches:
+            return await self._take_batch(request, principal, frozenset(Lane))
 
     async def post_alarms(self, request: web.Request, principal: Principal) -> web.Response:
         """A signed batch of emergencies."""
-        return await self._take_batch(request, principal, frozenset({Lane.EMERGENCY}))
+        async with self._urgent:
+            return await self._take_batch(request, principal, frozenset({Lane.EMERGENCY}))
 
     async def _take_batch(
         self, request: web.Request, principal: Principal, lanes: frozenset[Lane]
     ) -> web.Response:
-        async with self._uploads:
-            body = await body_untrusted(request, MAX_BATCH_BYTES)
-            key = principal.verification_key()
-            items = decode_batch_untrusted(body, key, gateway=principal.name)
-            if not lanes.issuperset(header.lane for header, _ in items):
-                raise BadRequestError("a routine record is not an alarm: post it to /v1/records")
-            receipt = await self._store.add_records(principal.name, items)
+        body = await body_untrusted(request, MAX_BATCH_BYTES)
+        items = decode_batch_untrusted(body, principal.verification_key(), gateway=principal.name)
+        if not lanes.issuperset(header.lane for header, _ in items):
+            raise BadRequestError("a routine record is not an alarm: post it to /v1/records")
+        receipt = await self._store.add_records(principal.name, items)
         stored = set(receipt.stored)
         if any(header.lane is Lane.EMERGENCY and header.id in stored for header, _ in items):
             self.listeners.wake()
@@ -169,7 +171,7 @@ class Api:
     async def put_epoch(self, request: web.Request, principal: Principal) -> web.Response:
         """A key envelope. 201 new, 200 known already, 409 another one is there."""
         epoch = id_untrusted(request.match_info["id"])
-        async with self._uploads:
+        async with self._urgent:
             body = await body_untrusted(request, MAX_ENVELOPE_BYTES)
         envelope = envelope_untrusted(body, gateway=principal.name, epoch=epoch, ca=self._ca)
         put = await self._store.put_epoch(envelope)

@@ -64,13 +64,19 @@ class SqliteStore:
         self._database = database
 
     async def put_epoch(self, envelope: Envelope) -> Put:
-        return await self._database.write(lambda connection: _put_epoch(connection, envelope))
+        return await self._database.write(
+            lambda connection: _put_epoch(connection, envelope),
+            urgent=envelope.lane is Lane.EMERGENCY,
+        )
 
     async def epoch(self, epoch: bytes, sight: Sight) -> bytes | None:
         return await self._database.read(lambda connection: _epoch(connection, epoch, sight))
 
     async def add_records(self, gateway: str, items: Sequence[tuple[Header, bytes]]) -> Receipt:
-        return await self._database.write(lambda connection: _add(connection, gateway, items))
+        return await self._database.write(
+            lambda connection: _add(connection, gateway, items),
+            urgent=any(header.lane is Lane.EMERGENCY for header, _ in items),
+        )
 
     async def page(
         self, sight: Sight, *, after: int, limit: int, patient: bytes | None = None
@@ -86,7 +92,8 @@ class SqliteStore:
         self, alarm: bytes, sight: Sight, *, name: str, role: str, at_ms: int
     ) -> Acknowledgement | None:
         return await self._database.write(
-            lambda connection: _acknowledge(connection, alarm, sight, name, role, at_ms)
+            lambda connection: _acknowledge(connection, alarm, sight, name, role, at_ms),
+            urgent=True,
         )
 
     async def acknowledgements(

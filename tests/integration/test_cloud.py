@@ -20,6 +20,7 @@ import pytest
 
 from certs.authority import Authority
 from certs.profiles import DOCTOR, GATEWAY
+from cloud.api import UPLOADS
 from cloud.app import start
 from cloud.listeners import LISTENERS_EACH
 from gateway.clock import SystemClock
@@ -55,6 +56,12 @@ class Caller:
             if response.content_type == "application/json":
                 return response.status, await response.json()
             return response.status, await response.read()
+
+    async def drip(self, body: AsyncIterator[bytes]) -> int:
+        async with self._session.post(
+            self._address + "/v1/records", data=body, headers=COSE
+        ) as response:
+            return response.status
 
     def stream(self, **headers: str) -> Any:
         return self._session.get(self._address + "/v1/alarms/events", headers=headers)
@@ -196,15 +203,15 @@ async def test_a_batch_is_only_taken_with_the_signature_of_who_sends_it(ward: Wa
         await put(gateway, epoch[1])
         item = ward.record(epoch)
         good = ward.batch(item)
-        for bad in (
-            ward.batch(item, gateway=second),
-            ward.batch(item, gateway=namesake),
-            good[:-1] + bytes([good[-1] ^ 1]),
-            b"\x00",
-            b"",
+        for bad, expected in (
+            (ward.batch(item, gateway=second), 403),
+            (ward.batch(item, gateway=namesake), 403),
+            (good[:-1] + bytes([good[-1] ^ 1]), 403),
+            (b"\x00", 400),
+            (b"", 400),
         ):
             status, answer = await gateway.ask("POST", "/v1/records", bad)
-            assert status == 400, answer
+            assert status == expected, answer
         async with store.caller(doctor.party) as reader:
             assert (await reader.ask("GET", "/v1/records"))[1]["records"] == []
 
@@ -346,6 +353,34 @@ async def test_emergencies_are_pushed_and_a_broken_stream_goes_on_where_it_was(
         async with listener.stream(**{"Last-Event-ID": "999999"}) as stream:
             again = await events(stream, 4)  # an id of a database that is no more
             assert [data["id"] for _, data in again] == [header.id.hex() for header, _ in items]
+
+
+async def test_slow_batches_do_not_hold_up_an_alarm(ward: Ward) -> None:
+    """Every place for a routine batch is taken by one that does not come to its end."""
+    never, begun = asyncio.Event(), asyncio.Semaphore(0)
+
+    async def dripping() -> AsyncIterator[bytes]:
+        yield b"x"
+        begun.release()
+        await never.wait()
+
+    async with (
+        running(ward) as store,
+        store.caller(ward.gateway) as gateway,
+        store.caller(ward.gateway) as slow,
+    ):
+        stuck = [asyncio.create_task(slow.drip(dripping())) for _ in range(UPLOADS)]
+        for _ in stuck:
+            await begun.acquire()
+        epoch = ward.epoch([ward.reader("desk", "alarm-centre")], lane=Lane.EMERGENCY)
+        async with asyncio.timeout(10):
+            assert await put(gateway, epoch[1]) == 201
+            status, _ = await gateway.ask("POST", "/v1/alarms", ward.batch(ward.record(epoch)))
+        assert status == 200
+        assert not any(task.done() for task in stuck)
+        for task in stuck:
+            task.cancel()
+        await asyncio.gather(*stuck, return_exceptions=True)
 
 
 async def test_event_streams_are_capped_and_one_that_hung_up_makes_room(ward: Ward) -> None:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from cloud.group_commit import QUEUE, GroupCommit
+from cloud.group_commit import QUEUE, WRITES_A_TURN, GroupCommit
 from cloud.store import StoreBusy, StoreError, StoreFull
 
 if TYPE_CHECKING:
@@ -79,6 +79,26 @@ async def test_what_waits_is_one_transaction(rig: Rig) -> None:
     await asyncio.gather(held, *tasks)
     kinds = [statement.split()[0] for statement in statements]
     assert kinds == ["BEGIN", *["INSERT"] * 5, "COMMIT"]
+
+
+async def test_what_is_urgent_goes_first_in_a_transaction_of_its_own(rig: Rig) -> None:
+    """And what is not is cut into short transactions."""
+    statements: list[str] = []
+    await rig.database.read(lambda connection: connection.set_trace_callback(statements.append))
+    gate = Gate()
+    held = asyncio.create_task(rig.database.read(gate))
+    await gate.reached()
+    tasks = [
+        asyncio.create_task(rig.database.write(lambda c, n=number: insert(c, f"n{n}")))
+        for number in range(WRITES_A_TURN + 1)
+    ]
+    tasks.append(asyncio.create_task(rig.database.write(lambda c: insert(c, "u"), urgent=True)))
+    await asyncio.sleep(0)
+    gate.open()
+    await asyncio.gather(held, *tasks)
+    assert "VALUES ('u')" in statements[1]
+    groups = " ".join(statement.split()[0] for statement in statements).split("COMMIT")
+    assert [group.count("INSERT") for group in groups] == [1, WRITES_A_TURN, 1, 0]
 
 
 async def test_sync_is_full_and_the_file_is_private(rig: Rig, tmp_path: Path) -> None:

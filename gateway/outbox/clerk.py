@@ -177,7 +177,7 @@ class Clerk:
             )
         status.dead, status.damaged, status.lost = store.dead_rows, store.damaged, store.lost
         status.last_number = store.last_number
-        status.commits = store.commits
+        status.commits, status.notice = store.commits, store.notice
         status.size = room.stored = store.size
         room.disk_free = store.disk_free()
 

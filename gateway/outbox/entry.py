@@ -109,5 +109,8 @@ class Status:
 
     max_bytes: int = 0
     reserve_bytes: int = 0
+    notice: str = ""
+    """What people must know about how it was opened; empty when all was well."""
+
     commits: int = 0
     """Transactions in this process."""

@@ -30,6 +30,11 @@ class Envelopes:
             )
             self.size += len(envelope.message)
 
+    def adopt(self, epoch: bytes, created_ms: int, message: bytes, delivered: int) -> None:
+        """One that was saved from a damaged database."""
+        self._connection.execute(queries.ENVELOPE_ADOPT, (epoch, created_ms, message, delivered))
+        self.size += len(message)
+
     def get(self, epochs: Iterable[bytes]) -> list[StoredEnvelope]:
         """Those that are kept."""
         found = []

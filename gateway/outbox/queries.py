@@ -82,6 +82,11 @@ UNBURY = {
 DEAD = (
     f"SELECT number, lane, {_ROW}, reason, at_ms FROM dead WHERE number > ? ORDER BY number LIMIT ?"
 )
+DEAD_RANGE = (
+    f"SELECT number, lane, {_ROW}, reason, at_ms FROM dead "
+    "WHERE number > ? AND number < ? ORDER BY number LIMIT ?"
+)
+DEAD_ADOPT = "INSERT INTO dead (number, lane, row, reason, at_ms) VALUES (?, ?, ?, ?, ?)"
 DEAD_TOTALS = "SELECT count(*), coalesce(sum(length(row)), 0) FROM dead"
 DEAD_SIZE = (
     "SELECT coalesce(sum(length(row)), 0) FROM dead "
@@ -111,6 +116,13 @@ ENVELOPES_PRUNE = (  # bytes 33 to 48 of a row are its epoch
     "DELETE FROM envelopes WHERE closed_number < ? "
     "AND epoch NOT IN (SELECT substr(row, 33, 16) FROM dead)"
 )
+
+ENVELOPE_ADOPT = "INSERT INTO envelopes (epoch, created_ms, message, delivered) VALUES (?, ?, ?, ?)"
+
+SMALL_TABLES = {
+    "envelopes": "epoch, created_ms, message, delivered",
+    "alarms": "id, sealed, updated_ms",
+}
 
 KEYS_INSERT = "INSERT INTO delivered_keys (number, keys) VALUES (?, ?)"
 KEYS = "SELECT number, keys FROM delivered_keys ORDER BY id"

@@ -15,6 +15,7 @@ insert pays, and two tables separate better); ``AUTOINCREMENT`` (writes its coun
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import sqlite3
@@ -46,6 +47,11 @@ _VERSION = 1
 DAMAGED = "damaged on disk: checksum"
 
 
+def damage_note(path: Path) -> Path:
+    """A file whose presence says that the outbox at ``path`` is not to be trusted."""
+    return path.with_suffix(".damaged")
+
+
 class Store:
     """One connection to the outbox's file, for one thread at a time.
 
@@ -63,6 +69,9 @@ class Store:
             OutboxCorrupt: it is not readable as an outbox.
         """
         self._path = path
+        self.notice = ""
+        """What people must know about how it was opened."""
+
         try:
             # SQLite gives its log the mode of the database.
             os.close(os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600))
@@ -354,6 +363,43 @@ class Store:
         self.dead_rows -= dropped
         self.dead_size -= size + dropped * CELL_BYTES
         return dropped
+
+    # --- salvage
+
+    def adopt(self, lane: Lane, rows: Sequence[tuple[int, bytes]]) -> None:
+        """Rows saved from a damaged database, under their own numbers and as they are: what is
+        wrong with one is found when it is read."""
+        for number, blob in rows:
+            self._execute(queries.INSERT[lane][1], (number, blob))
+            self.rows[lane] += 1
+            self.sizes[lane] += len(blob) + CELL_BYTES
+            self.last_number = max(self.last_number, number)
+
+    def adopt_dead(self, rows: Sequence[tuple[object, ...]]) -> None:
+        """Dead letters saved from a damaged database."""
+        for row in rows:
+            self._execute(queries.DEAD_ADOPT, row)
+
+    def resume(self, ledger: tuple[int, ...] | None, mark: tuple[int, int] | None) -> None:
+        """Go on where the damaged database ended, and count what did not come along."""
+        if ledger is not None:
+            self.delivered = {Lane.EMERGENCY: ledger[2], Lane.ROUTINE: ledger[3]}
+            self.damaged, self.lost = ledger[4], ledger[5]
+        saved = sum(self.rows.values())
+        promises = [promise[:2] for promise in (ledger, mark) if promise is not None]
+        last, removed = max(promises, default=(self.last_number, self.last_number - saved))
+        self.lost += max(last - removed - saved, 0)
+        self.last_number = max(self.last_number, last)
+        self._removed = self.last_number - saved
+
+    def distrust(self, error: BaseException) -> None:
+        """If the error says that the file is damaged, the next start is to know it: opening alone
+        need not meet the damage again, and the gateway would fail for ever."""
+        code = getattr(error, "sqlite_errorcode", 0) & 0xFF
+        damaged = code in (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB)
+        if damaged or isinstance(error, OutboxCorrupt):
+            with contextlib.suppress(OSError):
+                damage_note(self._path).touch()
 
     # --- statements
 

@@ -298,6 +298,7 @@ class Writer:
             store.close()
         except BaseException as error:
             self._failure = error
+            store.distrust(error)
             store.abandon()
             self._call(self._failed, error)
         self._call(self._ended.set_result, None)

@@ -1,0 +1,156 @@
+"""When the database is damaged: what can be read goes into a new one, emergencies first.
+
+The damaged files are kept beside it. Rows are read by ranges of their numbers: a range that fails
+is halved, so around a smashed page only what lies on that page is given up. The number of tries
+is bounded: a gateway that does not start saves nobody.
+
+Crash-safe: the new file is built under another name, renamed when it is complete, and only then
+do the files change places; a start after a crash anywhere in between goes on or begins again.
+
+Rejected: a plain scan (ends at the first bad page), and SQLite's own recovery extension (not part
+of Python's SQLite).
+"""
+
+from __future__ import annotations
+
+import sqlite3
+from contextlib import suppress
+from typing import TYPE_CHECKING, Any
+
+from gateway.errors import OutboxCorrupt, OutboxError
+from gateway.lane import Lane
+from gateway.outbox import queries
+from gateway.outbox.connection import connect as connect_sqlite
+from gateway.outbox.mark import Mark
+from gateway.outbox.store import Store, damage_note
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+    from pathlib import Path
+
+    from gateway.outbox.connection import Connection
+
+_CHUNK = 1000
+_FAILED_TRIES = 100_000
+"""About two seconds: more than the rows below one smashed inner page."""
+
+_END = 1 << 62
+
+
+def open_store(path: Path, *, connect: Callable[[Path], Connection] = connect_sqlite) -> Store:
+    """Open the outbox; if it is damaged, keep the damaged files and go on with what is readable.
+
+    What was lost is counted in the store, and said in its ``notice``.
+
+    Raises:
+        OutboxError: in use, or cannot be opened for another reason.
+    """
+    note = damage_note(path)
+    if not note.exists():
+        try:
+            return Store(path, connect=connect)
+        except OutboxCorrupt:
+            note.touch()
+    complete = path.with_name(path.name + "-salvaged.db")
+    if not complete.exists():
+        _rebuild(path, complete, connect)
+    aside = _swap(path, complete)
+    note.unlink()
+    store = Store(path, connect=connect)
+    store.notice = (
+        f"the database was damaged: {sum(store.rows.values())} entries were saved, "
+        f"{store.lost} are lost since it was made; the damaged one is kept as {aside.name}"
+    )
+    return store
+
+
+def _swap(path: Path, complete: Path) -> Path:
+    """Damaged files out of the way, the log first: it must not meet the new database."""
+    n = 1
+    while (aside := path.with_name(f"{path.name}-damaged-{n}")).exists():
+        n += 1
+    for old, new in (
+        (path.with_name(path.name + "-wal"), aside.with_name(aside.name + "-wal")),
+        (path, aside),
+        (complete.with_suffix(".mark"), path.with_suffix(".mark")),
+        (complete, path),
+    ):
+        with suppress(FileNotFoundError):  # done before a crash
+            old.rename(new)
+    return aside
+
+
+def _rebuild(path: Path, complete: Path, connect: Callable[[Path], Connection]) -> None:
+    building = complete.with_name(complete.name + "-unfinished")
+    for leftover in (*path.parent.glob(building.name + "*"), building.with_suffix(".mark")):
+        leftover.unlink(missing_ok=True)
+    mark = Mark(path.with_suffix(".mark"))
+    promise = mark.read()
+    mark.close()
+    damaged = connect(path)
+    try:
+        _execute(damaged, "PRAGMA locking_mode = EXCLUSIVE")
+        store = Store(building, connect=connect)
+        store.begin()
+        ledger = next(iter(_execute(damaged, queries.LEDGER)), None)
+        for epoch, created_ms, message, delivered in _walk(damaged, "envelopes", "epoch"):
+            store.envelopes.adopt(epoch, created_ms, message, delivered)
+        for id_, sealed, updated_ms in _walk(damaged, "alarms", "id"):
+            store.alarms.keep([(id_, sealed)], [], updated_ms)
+        for lane in Lane:
+            for rows in _ranges(damaged, queries.READ[lane]):
+                store.adopt(lane, rows)
+        for rows in _ranges(damaged, queries.DEAD_RANGE):
+            store.adopt_dead(rows)
+        store.resume(ledger, promise)
+        store.commit()
+        store.close()
+    finally:
+        damaged.close()
+    building.with_suffix(".mark").rename(complete.with_suffix(".mark"))
+    building.rename(complete)
+
+
+def _execute(
+    connection: Connection, sql: str, parameters: tuple[object, ...] = ()
+) -> list[tuple[Any, ...]]:
+    """Empty if what it asks for cannot be read."""
+    try:
+        return connection.execute(sql, parameters).fetchall()
+    except sqlite3.DatabaseError as error:
+        if "locked" in str(error):
+            raise OutboxError("the damaged outbox is in use by a running gateway") from error
+        return []
+
+
+def _ranges(connection: Connection, sql: str) -> Iterator[list[tuple[Any, ...]]]:
+    """Rows with ``low < number < high``, in order, around whatever cannot be read."""
+    failed = 0
+    stack = [(-1, _END)]
+    while stack and failed < _FAILED_TRIES:
+        low, high = stack.pop()
+        try:
+            rows = connection.execute(sql, (low, high, _CHUNK)).fetchall()
+        except sqlite3.DatabaseError:
+            failed += 1
+            if high - low > 2:
+                middle = (low + high) // 2
+                stack += [(middle, high), (low, middle + 1)]
+        else:
+            if len(rows) == _CHUNK:
+                stack.append((rows[-1][0], high))
+            if rows:
+                yield rows
+
+
+def _walk(connection: Connection, table: str, key: str) -> Iterator[tuple[Any, ...]]:
+    """Rows of a small table: from its start until one fails, then from its end."""
+    columns = queries.SMALL_TABLES[table]
+    seen: set[bytes] = set()
+    for condition, order, at in (("> ?", "ASC", b""), ("< ?", "DESC", b"\xff" * 32)):
+        where = f"WHERE {key} {condition} ORDER BY {key} {order} LIMIT 1"
+        sql = f"SELECT {columns} FROM {table} {where}"
+        while (rows := _execute(connection, sql, (at,))) and rows[0][0] not in seen:
+            at = rows[0][0]
+            seen.add(at)
+            yield rows[0]

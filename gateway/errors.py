@@ -7,7 +7,7 @@ ends in ``_untrusted`` reads bytes from a peer and raises :class:`PeerError` onl
 
 from __future__ import annotations
 
-from typing import ClassVar
+from typing import ClassVar, Self
 
 
 class GatewayError(Exception):
@@ -15,6 +15,12 @@ class GatewayError(Exception):
 
     kind: ClassVar[str] = "error"
     """Short and stable, for metrics and logs."""
+
+    def __new__(cls, *args: object, **kwargs: object) -> Self:
+        """A class that only groups others blames nobody: raising it would be a bug."""
+        if cls in (GatewayError, PeerError, DeliveryError):
+            raise TypeError(f"{cls.__name__} is a base class: raise one of its kinds")
+        return super().__new__(cls, *args)
 
 
 class ConfigError(GatewayError):
@@ -34,7 +40,8 @@ class UsageError(GatewayError):
 
 
 class PeerError(GatewayError):
-    """The peer's bytes or behaviour. Never logged with a traceback, never ends an association."""
+    """The peer's bytes or behaviour. Never logged with a traceback, never ends an association.
+    Not raised itself."""
 
     kind = "peer"
     response_code: ClassVar[int] = 0x80
@@ -145,7 +152,7 @@ class OutboxCorrupt(OutboxError):
 
 
 class DeliveryError(GatewayError):
-    """A sink did not take a batch."""
+    """A sink did not take a batch. Not raised itself."""
 
     kind = "delivery"
 

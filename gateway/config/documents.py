@@ -11,6 +11,7 @@ import typing
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from gateway.config.loading import UNITS
 from gateway.config.sections import Configuration
 
 if TYPE_CHECKING:
@@ -33,9 +34,9 @@ def commented(changes: Mapping[str, object]) -> str:
             lines += [f"# {line}" for line in _wrapped(texts[one.name])]
             name = f"{section}.{one.name}"
             if name in changes:
-                lines.append(f"{one.name} = {_toml(changes[name])}")
+                lines.append(f"{one.name} = {_toml(one.name, changes[name])}")
             else:
-                lines.append(f"# {one.name} = {_toml(getattr(kind(), one.name))}")
+                lines.append(f"# {one.name} = {_toml(one.name, getattr(kind(), one.name))}")
         lines.append("")
     return "\n".join(lines)
 
@@ -86,13 +87,18 @@ def documented(kind: type) -> dict[str, str]:
         if isinstance(node, ast.AnnAssign) and isinstance(node.target, ast.Name):
             field = node.target.id
         elif isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant) and field:
-            texts[field] = " ".join(str(node.value.value).split())
+            texts[field] = _flat(str(node.value.value))
             field = None
     return texts
 
 
 def _first_paragraph(kind: type) -> str:
-    return " ".join((inspect.getdoc(kind) or "").split("\n\n")[0].split())
+    return _flat((inspect.getdoc(kind) or "").split("\n\n")[0])
+
+
+def _flat(docstring: str) -> str:
+    """One line, without the marks of a docstring."""
+    return " ".join(docstring.split()).replace("``", "")
 
 
 def _wrapped(text: str) -> list[str]:
@@ -105,7 +111,11 @@ def _plain(value: object) -> object:
     return list(value) if isinstance(value, tuple) else value
 
 
-def _toml(value: object) -> str:
+def _toml(name: str, value: object) -> str:
+    if name.endswith("_bytes") and isinstance(value, int):
+        for unit, size in reversed(UNITS.items()):
+            if value and value % size == 0:
+                return f'"{value // size} {unit}"'
     # A JSON string, number, list or boolean is the same in TOML.
     return json.dumps(_plain(value))
 
@@ -117,4 +127,6 @@ def _schema_type(name: str, hint: object) -> dict[str, Any]:
         return {"type": ["integer", "string"], "minimum": 0, "pattern": "^[0-9]+ ?(KiB|MiB|GiB)$"}
     if hint in (int, float):
         return {"type": "integer" if hint is int else "number", "minimum": 0}
-    return {"type": "boolean" if hint is bool else "string"}
+    if hint is bool:
+        return {"type": "boolean"}
+    return {"type": "string", "minLength": 1}

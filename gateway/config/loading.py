@@ -18,10 +18,10 @@ if TYPE_CHECKING:
 
 SEARCHED: Final = (Path("gateway.toml"), Path("/etc/ward-gateway/gateway.toml"))
 ENVIRONMENT: Final = "WARD_GATEWAY_"
+UNITS: Final = {"KiB": 1 << 10, "MiB": 1 << 20, "GiB": 1 << 30}
 
 _SIZE: Final = re.compile(r"(\d+) ?(KiB|MiB|GiB)")
-_UNITS: Final = {"KiB": 1 << 10, "MiB": 1 << 20, "GiB": 1 << 30}
-_PLACE: Final = re.compile(r"(\[[0-9A-Fa-f:.%]+\]|[0-9.]+|[A-Za-z0-9.-]+):(\d{1,5})")
+_PLACE: Final = re.compile(r"(\[[0-9A-Fa-f:.]+(?:%[A-Za-z0-9._-]+)?\]|[A-Za-z0-9.-]+):([0-9]{1,5})")
 _LARGEST_PORT: Final = 65_535
 
 
@@ -41,8 +41,11 @@ def find(given: Path | None) -> Path:
     else:
         candidates = SEARCHED
     for path in candidates:
-        if path.is_file():
-            return path.absolute()
+        try:
+            if path.is_file():
+                return path.absolute()
+        except OSError as error:  # a folder that this user may not enter, a name too long
+            raise ConfigError([f"{path}: cannot be read: {error.strerror}"]) from None
     names = " nor ".join(str(path) for path in candidates)
     raise ConfigError(
         [f"no configuration: neither {names} is there; `ward-gateway init DIR` makes one"]
@@ -75,10 +78,11 @@ def load(given: Path | None, environment: Mapping[str, str]) -> Loaded:
             problems.append(f"{path}: {name}: must be a section, [{name}]")
             given_values = {}
         values[name] = _section(name, kind, given_values, environment, path, problems, sources)
+    variables = {_variable(*name.split(".")): name for name in sources}
     problems += [
-        f"environment: {variable}: no such key; the form is {ENVIRONMENT}<SECTION>__<KEY>"
+        f"environment: {variable}: no such key{_near(variable, variables)}"
         for variable in environment
-        if variable.startswith(ENVIRONMENT) and variable not in sources.values()
+        if variable.startswith(ENVIRONMENT) and variable not in variables
     ]
     if problems:
         raise ConfigError(problems)
@@ -103,7 +107,7 @@ def _section(
     ]
     values: dict[str, object] = {}
     for key in fields:
-        variable = f"{ENVIRONMENT}{name.upper()}__{key.upper()}"
+        variable = _variable(name, key)
         if variable in environment:
             where = f"environment: {variable}"
             value = _from_text(environment[variable], hints[key])
@@ -126,6 +130,10 @@ def _section(
     except ValueError as error:
         problems.append(f"{path}: [{name}]: {error}")
         return kind()
+
+
+def _variable(section: str, key: str) -> str:
+    return f"{ENVIRONMENT}{section.upper()}__{key.upper()}"
 
 
 def _from_text(text: str, hint: object) -> object:
@@ -153,7 +161,7 @@ def _checked(key: str, value: object, hint: object, folder: Path) -> object:
     if hint is int and key.endswith("_bytes") and isinstance(value, str):
         size = _SIZE.fullmatch(value)
         if size is not None:
-            return int(size[1]) * _UNITS[size[2]]
+            return int(size[1]) * UNITS[size[2]]
     if hint in (int, float) and isinstance(value, int) and not isinstance(value, bool):
         return _not_negative(value)
     if hint is float and isinstance(value, float):

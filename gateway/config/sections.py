@@ -53,6 +53,10 @@ class LimitsSection:
     associations: int = server.Config().associations
     """DTLS associations held at once; the longest silent one makes room. About 4 KiB each."""
 
+    def __post_init__(self) -> None:
+        if self.associations < 1:
+            raise ValueError("associations must be 1 or more: nobody could connect")
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Configuration:

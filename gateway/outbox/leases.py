@@ -31,25 +31,25 @@ class _Returned(NamedTuple):
 
 
 class _Basket:
-    """Entries up to a count and a size; the first always fits."""
+    """Entries up to a count and a size; the first always fits. Full once one did not fit: what
+    comes later must not overtake it."""
 
     def __init__(self, limit: int, max_bytes: int) -> None:
         self.leased: list[Leased] = []
         self.limit = limit
         self.max_bytes = max_bytes
+        self.full = limit <= 0
 
     def put(self, leased: Leased) -> bool:
         size = len(leased.entry.sealed)
-        if self.leased and (size > self.max_bytes or self.limit == 0):
+        if self.full or (self.leased and size > self.max_bytes):
+            self.full = True
             return False
         self.leased.append(leased)
         self.limit -= 1
         self.max_bytes -= size
+        self.full = self.limit == 0
         return True
-
-    @property
-    def full(self) -> bool:
-        return self.limit <= 0 or (self.max_bytes <= 0 and bool(self.leased))
 
 
 class Leases:
@@ -95,16 +95,16 @@ class Leases:
     def _lease_from_table(self, basket: _Basket, read: Read) -> list[int]:
         before = self._fresh[0][0] if self._fresh else _END
         entries, damaged = read(self._cursor, before, basket.limit, basket.max_bytes)
-        self._cursor = max(
-            self._cursor, entries[-1][0] if entries else 0, damaged[-1] if damaged else 0
-        )
-        self._unread -= len(entries) + len(damaged)
         if not entries and not damaged:
             self._unread = 0  # fewer were there than were counted: the store counts the loss
         for number, entry in entries:
-            basket.leased.append(Leased(number, entry, 0))
-            basket.limit -= 1
-            basket.max_bytes -= len(entry.sealed)
+            if not basket.put(Leased(number, entry, 0)):
+                damaged = [other for other in damaged if other < number]
+                break
+            self._cursor = number
+            self._unread -= 1
+        self._cursor = max([self._cursor, *damaged])
+        self._unread -= len(damaged)
         return damaged
 
     def take(self, number: int) -> Entry:

@@ -157,5 +157,5 @@ class OutboxMachine(RuleBasedStateMachine):
         self.folder.cleanup()
 
 
-OutboxMachine.TestCase.settings = settings(max_examples=60, stateful_step_count=30, deadline=None)
+OutboxMachine.TestCase.settings = settings(max_examples=100, stateful_step_count=30, deadline=None)
 TestOutbox = OutboxMachine.TestCase

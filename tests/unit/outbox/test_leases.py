@@ -74,6 +74,25 @@ def test_what_comes_back_goes_first_when_it_is_due(make_entry: Callable[..., Ent
     assert [(item.number, item.attempts) for item in leased] == [(2, 1)]
 
 
+@pytest.mark.parametrize("where", ["memory", "table"])
+def test_a_smaller_entry_does_not_overtake_one_that_did_not_fit(
+    make_entry: Callable[..., Entry], where: str
+) -> None:
+    leases, table = Leases(0), Table()
+    leases.added(1, [make_entry(size=60), make_entry(size=60)])
+    leases.lease(2, BIG, 0.0, table.read)
+    leases.give_back(1, 0.0)
+    leases.give_back(2, 0.0)
+    small = make_entry(size=1)
+    if where == "memory":
+        leases.added(3, [small])
+    else:
+        table.rows = {3: small}
+        leases.revive(3, small)
+    assert [i.number for i in leases.lease(9, 100, 0.0, table.read)[0]] == [1]
+    assert [i.number for i in leases.lease(9, 100, 0.0, table.read)[0]] == [2, 3]
+
+
 def test_damaged_rows_are_named_once(make_entry: Callable[..., Entry]) -> None:
     leases, table = Leases(3), Table()
     table.rows = {1: make_entry(), 2: None, 3: None}

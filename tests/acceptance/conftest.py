@@ -1,0 +1,248 @@
+"""A ward of real processes, driven by its command line as a person would."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import select
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import time
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import pytest
+
+from gateway import control
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+    from pathlib import Path
+
+WITHIN_S = 20.0
+"""For everything that is waited for: far more than it takes, so that only a fault takes it."""
+
+_PROGRAM = (sys.executable, "-m", "gateway")
+
+
+class Device(NamedTuple):
+    """What ``device add --json`` prints."""
+
+    id: str
+    key: str
+
+    @property
+    def key_bytes(self) -> bytes:
+        return self.key.encode()
+
+
+class Ward:
+    """One ward in a folder of its own: its processes, its commands, its files.
+
+    ``environment`` goes to every process, on top of the caller's: there a test sets
+    ``WARD_GATEWAY_SECTION__KEY``.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder / "ward"
+        self.logs = folder / "logs"
+        self.logs.mkdir()
+        self.config = self.folder / "gateway.toml"
+        self.state = self.folder / "state"
+        self.port_base = _free_port_base()
+        self.environment = {"WARD_GATEWAY_COAP__LISTEN": f"127.0.0.1:{self.port_base}"}
+        self.uri = f"coaps://127.0.0.1:{self.port_base}"
+        self.cloud: subprocess.Popen[bytes] | None = None
+        self.gateway: subprocess.Popen[bytes] | None = None
+        self._others: list[subprocess.Popen[bytes]] = []
+
+    # -- commands
+
+    def command(self, *words: str, code: int = 0) -> str:
+        """What a command prints; its exit code must be ``code``."""
+        done = subprocess.run(
+            [*_PROGRAM, *words],
+            env={**os.environ, **self.environment},
+            capture_output=True,
+            text=True,
+            timeout=60,
+            check=False,
+        )
+        assert done.returncode == code, f"{words}: {done.returncode}\n{done.stdout}{done.stderr}"
+        return done.stdout if code == 0 else done.stderr
+
+    def ask(self, *words: str, code: int = 0) -> str:
+        """A command that needs the configuration."""
+        return self.command("--config", str(self.config), *words, code=code)
+
+    def init(self) -> None:
+        self.command("init", str(self.folder), "--ward", "W1", "--port-base", str(self.port_base))
+
+    def add_device(self, name: str, patient: str | None = None) -> Device:
+        """Enter a device; a gateway that runs knows it within two seconds."""
+        words = ("device", "add", name, "--json", *(("--patient", patient) if patient else ()))
+        made = json.loads(self.ask(*words))
+        assert made["identity"] == name
+        return Device(made["id"], made["key"])
+
+    def read(self, name: str, *words: str) -> list[dict[str, Any]]:
+        """The records that a recipient can open, in the order of the cloud store."""
+        lines = self.ask("read", "--as", name, "--format", "jsonl", *words)
+        return [json.loads(line) for line in lines.splitlines()]
+
+    # -- processes
+
+    def start_cloud(self) -> None:
+        self.cloud = self.spawn("cloud", "cloud", "run", "--config", f"{self.folder}/cloud.toml")
+        self.ready(self.cloud, "cloud store listening on https://127.0.0.1:")
+
+    def start_gateway(self) -> None:
+        self.gateway = self.spawn("gateway", "run", "--config", str(self.config))
+        self.ready(self.gateway, f"ward gateway listening on coaps 127.0.0.1:{self.port_base}")
+
+    def start(self) -> None:
+        self.start_cloud()
+        self.start_gateway()
+
+    def spawn(self, log: str, *words: str) -> subprocess.Popen[bytes]:
+        """A command in the background, its standard error in a log; ended with the test."""
+        with (self.logs / f"{log}.log").open("ab") as errors:
+            process = subprocess.Popen(
+                [*_PROGRAM, *words],
+                env={**os.environ, **self.environment},
+                stdout=subprocess.PIPE,
+                stderr=errors,
+            )
+        self._others.append(process)
+        return process
+
+    def ready(self, process: subprocess.Popen[bytes], line: str) -> None:
+        """Wait for the line that says so."""
+        out = process.stdout
+        assert out is not None
+        readable, _, _ = select.select([out], [], [], WITHIN_S)
+        said = out.readline().decode() if readable else ""
+        assert said.startswith(line), f"{said!r}\n{self.log('gateway')}{self.log('cloud')}"
+
+    def stop_gateway(self, number: signal.Signals = signal.SIGTERM) -> int:
+        """The exit code."""
+        assert self.gateway is not None
+        return _end(self.gateway, number)
+
+    def stop_cloud(self, number: signal.Signals = signal.SIGTERM) -> int:
+        """The exit code."""
+        assert self.cloud is not None
+        return _end(self.cloud, number)
+
+    def end(self) -> None:
+        """Every process that is left."""
+        for process in self._others:
+            if process.poll() is None:
+                process.kill()
+            process.wait(WITHIN_S)
+            if process.stdout is not None:
+                process.stdout.close()
+
+    # -- looking at it
+
+    def status(self) -> dict[str, Any]:
+        """What the running gateway says of itself."""
+        status: dict[str, Any] | None = control.ask(self.state, "status")
+        assert status is not None, f"the gateway does not run\n{self.log('gateway')}"
+        return status
+
+    def waiting(self, lane: str) -> int:
+        """Entries of a lane that are not delivered yet."""
+        rows: int = self.status()["outbox"]["lanes"][lane]["rows"]
+        return rows
+
+    def delivered(self) -> None:
+        """Wait until nothing is left in the outbox."""
+        until(lambda: not self.waiting("emergency") and not self.waiting("routine"))
+
+    def log(self, name: str) -> str:
+        path = self.logs / f"{name}.log"
+        return path.read_text() if path.exists() else ""
+
+    def assert_no_bugs(self) -> None:
+        """Nothing in the logs that a programmer would have to look at."""
+        assert not self.status()["messages"].get("bug", 0)
+        for name in ("gateway", "cloud"):
+            assert "Traceback" not in self.log(name), self.log(name)
+            assert "level=error" not in self.log(name), self.log(name)
+            assert "bug" not in self.log(name), self.log(name)
+
+    # -- other people's clients
+
+    def coap_client(self, library: str, device: Device, path: str, *options: str) -> str:
+        """What libcoap's client logs of one exchange: the messages, as it prints them."""
+        program = f"coap-client-{library}"
+        if shutil.which(program) is None:
+            pytest.skip(f"{program} is not installed (Debian: libcoap3-bin)")
+        done = subprocess.run(
+            [
+                *(program, "-v", "6", "-B", "10", "-u", device.id, "-k", device.key),
+                *(*options, f"{self.uri}/{path}"),
+            ],
+            capture_output=True,
+            timeout=WITHIN_S,
+            check=False,
+        )
+        return (done.stdout + done.stderr).decode(errors="replace")
+
+
+def until(holds: Callable[[], object], *, within_s: float = WITHIN_S) -> None:
+    """Wait for a condition that has no event to wait for."""
+    deadline = time.monotonic() + within_s
+    while not holds():
+        assert time.monotonic() < deadline, "waited in vain"
+        time.sleep(0.02)
+
+
+def _end(process: subprocess.Popen[bytes], number: signal.Signals) -> int:
+    process.send_signal(number)
+    return process.wait(WITHIN_S)
+
+
+def _free_port_base() -> int:
+    """Four ports in a row below the range that the kernel gives to clients."""
+    first = 20_000 + os.getpid() * 8 % 10_000
+    for base in (*range(first, 32_000, 8), *range(20_000, first, 8)):
+        with contextlib.ExitStack() as stack:
+            try:
+                for offset, kind in ((0, socket.SOCK_DGRAM), (3, socket.SOCK_STREAM)):
+                    one = stack.enter_context(socket.socket(socket.AF_INET, kind))
+                    one.bind(("127.0.0.1", base + offset))
+            except OSError:
+                continue
+            return base
+    raise AssertionError("no free ports")
+
+
+@contextlib.contextmanager
+def _ward(folder: Path) -> Iterator[Ward]:
+    made = Ward(folder)
+    try:
+        made.init()
+        yield made
+    finally:
+        made.end()
+
+
+@pytest.fixture
+def ward(tmp_path: Path) -> Iterator[Ward]:
+    """Initialised, nothing runs."""
+    with _ward(tmp_path) as made:
+        yield made
+
+
+@pytest.fixture(scope="module")
+def running(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Ward]:
+    """One that runs, for tests that look at their own device's messages only."""
+    with _ward(tmp_path_factory.mktemp("running")) as made:
+        made.start()
+        yield made
+        made.assert_no_bugs()

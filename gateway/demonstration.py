@@ -95,7 +95,8 @@ def free_port_base() -> int:
             try:
                 for offset, kind in ((0, socket.SOCK_DGRAM), (3, socket.SOCK_STREAM)):
                     one = stack.enter_context(socket.socket(socket.AF_INET, kind))
-                    one.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+                    if kind is socket.SOCK_STREAM:  # on UDP it would hide who is there
+                        one.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
                     one.bind(("127.0.0.1", base + offset))
             except OSError:
                 continue

@@ -1,8 +1,8 @@
 """From one accepted payload to one sealed outbox entry: the only clinical path.
 
 Both lanes of ingress call :meth:`Intake.admit`. It decodes, resolves, recognises what was stored
-before, triages, and seals; it touches no socket, clock, disk or thread. Either everything succeeds
-or nothing has changed but the triage's memory, which takes repeated samples for what they are.
+before, triages, and seals; it touches no socket, clock, disk or thread. A message that is refused
+has changed nothing but the triage's memory, which takes repeated samples for what they are.
 
 What tells a message that comes a second time, after a reconnect or a restart, from an equal but new
 measurement: absolute times in every record, or the device's ``boot`` and ``seq``. A pack that has
@@ -12,10 +12,11 @@ neither is always new, because two equal measurements are two measurements.
 from __future__ import annotations
 
 import hashlib
+from functools import lru_cache
 from typing import TYPE_CHECKING, Final, NamedTuple
 
-from gateway.coap.fastlane import Kind
-from gateway.cose import record
+from gateway.coap.fastlane import FORMATS, Kind
+from gateway.cose import cbor, record
 from gateway.errors import BadRequestError, ForbiddenError, UnsupportedContentFormatError
 from gateway.lane import Lane
 from gateway.outbox.entry import Entry
@@ -24,12 +25,12 @@ from gateway.senml.senml_cbor import encode_cbor
 from gateway.vitals.assessment import to_map
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable
+    from collections.abc import Callable, Iterable, Sequence
 
     from gateway.cose.envelope import Envelope
     from gateway.cose.epochs import Epochs
     from gateway.endpoint import Endpoint
-    from gateway.roster.ward import Ward
+    from gateway.roster.ward import Assignment, Ward
     from gateway.senml.pack import Pack
     from gateway.vitals.assessment import Assessment
     from gateway.vitals.triage import Triage
@@ -37,12 +38,24 @@ if TYPE_CHECKING:
 RECENT: Final = 65_536
 """Messages whose repetition is recognised: an hour of a ward of 18 bracelets at 1 Hz."""
 
-_COSE_FORMATS: Final = (16, 96)
+_NOT_YET: Final = RuntimeError("an offer without an outcome")
 _SEALED_OVERHEAD: Final = 256
 """What sealing adds at most, for asking whether there is room before the sealing."""
 
+_ASSESSMENTS: Final = 4096
+"""Encoded assessments kept: most packs are judged as the one before."""
+
 _DECLARED: Final = (Kind.ALARM, Kind.SEALED_ALARM)
 _SEALED: Final = (Kind.SEALED, Kind.SEALED_ALARM)
+
+
+class Offer(NamedTuple):
+    """One payload that an authenticated device has sent."""
+
+    endpoint: Endpoint
+    kind: Kind
+    content_format: int
+    payload: bytes
 
 
 class Admitted(NamedTuple):
@@ -62,36 +75,76 @@ class Repeated(NamedTuple):
     """Whether it is on disk: only then may it be acknowledged."""
 
 
-class RecentKeys:
-    """The messages of late, oldest forgotten first, and whether they are on disk.
+Outcome = Admitted | Repeated | Exception
+"""What became of an offer. PeerError, OutboxFull: the answer to give is in the class. SealError:
+nobody may read this patient and lane. Any other exception is a bug."""
 
+
+class _Work:
+    """One offer on its way through the stages."""
+
+    __slots__ = (
+        "assessment",
+        "assignment",
+        "device",
+        "key",
+        "lane",
+        "offer",
+        "pack",
+        "place",
+        "plaintext",
+    )
+
+    def __init__(self, place: int, offer: Offer) -> None:
+        self.place = place
+        self.offer = offer
+        self.device = offer.endpoint.device
+        self.assignment: Assignment
+        self.pack: Pack | None = None
+        self.key: bytes | None = None
+        self.assessment: Assessment | None = None
+        self.lane = Lane.ROUTINE
+        self.plaintext: bytes
+
+
+class RecentKeys:
+    """The messages of late, at least the last RECENT, and whether they are on disk.
+
+    Two generations, because taking the oldest out of a large dict one by one is slow.
     ``stored`` at the start: what the outbox remembers from before.
     """
 
     def __init__(self, stored: Iterable[bytes]) -> None:
-        self._keys = dict.fromkeys(stored, True)
+        self._young: dict[bytes, bool] = {}
+        self._old = dict.fromkeys(stored, True)
 
     def state(self, key: bytes) -> bool | None:
         """True: on disk; False: on its way there; None: not seen."""
-        return self._keys.get(key)
+        state = self._young.get(key)
+        return self._old.get(key) if state is None else state
 
     def add(self, key: bytes) -> None:
         """Admitted, not yet on disk."""
-        if len(self._keys) >= RECENT:
-            del self._keys[next(iter(self._keys))]
-        self._keys[key] = False
+        if len(self._young) >= RECENT:
+            self._old, self._young = self._young, {}
+        self._young[key] = False
+
+    def forget(self, key: bytes) -> None:
+        """It was not admitted after all."""
+        self._young.pop(key, None)
 
     def stored(self, key: bytes) -> None:
         """On disk."""
-        if key in self._keys:
-            self._keys[key] = True
+        for generation in (self._young, self._old):
+            if key in generation:
+                generation[key] = True
 
 
 class Intake:
     """See the module.
 
     gateway: its name, bound into every record. check_room: raises OutboxFull for a lane and a
-    size. clock_quality: a word for the gateway's clock, stored with each record.
+    size.
     """
 
     def __init__(
@@ -114,81 +167,104 @@ class Intake:
         self._id_tail = random(6)
         self._id_count = 0
         self.clock_quality = "synchronised"
+        """A word for the gateway's clock, stored with each record."""
 
-    def admit(
-        self,
-        endpoint: Endpoint,
-        kind: Kind,
-        content_format: int,
-        payload: bytes,
-        *,
-        now: float,
-        wall: float,
-    ) -> Admitted | Repeated:
-        """Judge and seal one payload that an authenticated device has sent.
+    def admit(self, offers: Sequence[Offer], *, now: float, wall: float) -> list[Outcome]:
+        """Judge and seal a burst; one outcome for each offer, in order. Never raises.
 
-        Raises:
-            PeerError: the answer to give is in its class.
-            OutboxFull: no room in the lane that triage has chosen.
-            SealError: nobody may read this patient and lane.
+        Stage by stage for the whole burst, because the interpreter's and the processor's caches
+        then stay with one stage: measured at two thirds of the time of message by message.
         """
-        device = endpoint.device
-        assignment = self._ward.assignment(device)
-        if assignment is None:
-            raise ForbiddenError(f"device {device} has been revoked")
-        declared = kind in _DECLARED
-        if kind in _SEALED:
-            if content_format not in _COSE_FORMATS:
-                raise UnsupportedContentFormatError("use Content-Format 16 or 96 here")
-            if not _looks_like_cose(payload):
-                raise BadRequestError("not a COSE message")
-            key, assessment, resolved = None, None, None
-            lane = Lane.EMERGENCY if declared else Lane.ROUTINE
-        else:
-            pack = resolve_untrusted(payload, content_format, device=device, wall=wall)
-            key = _key(device, kind, payload, pack)
-            state = None if key is None else self._recent.state(key)
-            if state is not None:
-                return Repeated(state)
-            assessment = self._triage.assess(
-                assignment.patient,
-                device,
-                pack.records,
-                wall=wall,
-                declared=declared,
-                lenient_units=assignment.lenient_units,
-            )
-            lane = assessment.lane
-            resolved = encode_cbor(pack.records)
-        received_ms = int(wall * 1000)
-        plaintext = record.encode(
-            record.Plaintext(
-                device,
-                assignment.patient,
-                received_ms,
-                self.clock_quality,
-                resolved,
-                None if resolved is not None else (content_format, payload),
-                None if assessment is None else to_map(assessment),
-            )
-        )
-        # Before a new epoch is opened: its envelope must not be refused with the entry.
-        self._check_room(lane, len(plaintext) + _SEALED_OVERHEAD)
-        sealer, envelope = self._epochs.current(
-            assignment.pseudonym, lane, assignment.readers[lane], now=now, wall=wall
-        )
-        header = record.Header(
-            self._record_id(received_ms), assignment.pseudonym, lane, received_ms, sealer.epoch
-        )
-        sealed = sealer.seal(plaintext, record.external_aad(self._gateway, header))
-        if key is not None:
-            self._recent.add(key)
-        entry = Entry(header.id, lane, header.patient, received_ms, header.epoch, sealed, key)
-        return Admitted(entry, envelope, assessment, assignment.patient)
+        outcomes: list[Outcome] = [_NOT_YET] * len(offers)
+        work = [_Work(place, offer) for place, offer in enumerate(offers)]
+        for stage in (self._read, self._judge, self._write, self._seal):
+            alive = []
+            for one in work:
+                try:
+                    outcome = stage(one, now, wall)
+                except Exception as error:
+                    outcomes[one.place] = error
+                    if one.key is not None:
+                        self._recent.forget(one.key)
+                    continue
+                if outcome is None:
+                    alive.append(one)
+                else:
+                    outcomes[one.place] = outcome
+            work = alive
+        return outcomes
 
     def stored(self, key: bytes) -> None:
         """The message with this key is on disk: its repetition may be acknowledged."""
         self._recent.stored(key)
+
+    def _read(self, one: _Work, now: float, wall: float) -> Repeated | None:
+        """Decode, resolve, and recognise what came before."""
+        _, kind, content_format, payload = one.offer
+        device = one.device
+        assignment = self._ward.assignment(device)
+        if assignment is None:
+            raise ForbiddenError(f"device {device} has been revoked")
+        one.assignment = assignment
+        if kind in _SEALED:
+            if content_format not in FORMATS[kind]:
+                raise UnsupportedContentFormatError("use Content-Format 16 or 96 here")
+            if not _looks_like_cose(payload):
+                raise BadRequestError("not a COSE message")
+            return None
+        pack = one.pack = resolve_untrusted(payload, content_format, device=device, wall=wall)
+        if pack.absolute or (pack.boot is not None and pack.seq is not None):
+            key = _key(device, kind, payload)
+            state = self._recent.state(key)
+            if state is not None:
+                return Repeated(state)
+            self._recent.add(key)
+            one.key = key
+        return None
+
+    def _judge(self, one: _Work, now: float, wall: float) -> None:
+        """Triage; what nobody here can open has the lane that its node chose."""
+        declared = one.offer.kind in _DECLARED
+        if one.pack is None:
+            one.lane = Lane.EMERGENCY if declared else Lane.ROUTINE
+            return
+        assignment = one.assignment
+        one.assessment = self._triage.assess(
+            assignment.patient,
+            one.device,
+            one.pack.records,
+            wall=wall,
+            declared=declared,
+            lenient_units=assignment.lenient_units,
+        )
+        one.lane = one.assessment.lane
+
+    def _write(self, one: _Work, now: float, wall: float) -> None:
+        """The plaintext of the record."""
+        _, _, content_format, payload = one.offer
+        sealed = (content_format, payload) if one.pack is None else None
+        resolved = None if one.pack is None else encode_cbor(one.pack.records)
+        patient, quality = one.assignment.patient, self.clock_quality
+        plaintext = record.Plaintext(
+            one.device, patient, int(wall * 1000), quality, resolved, sealed, None
+        )
+        assessment = None if one.assessment is None else _encoded(one.assessment)
+        one.plaintext = record.encode(plaintext, assessment=assessment)
+
+    def _seal(self, one: _Work, now: float, wall: float) -> Admitted:
+        """The entry, with the envelope of its epoch if that is new."""
+        assignment, lane = one.assignment, one.lane
+        # Before a new epoch is opened: its envelope must not be refused with the entry.
+        self._check_room(lane, len(one.plaintext) + _SEALED_OVERHEAD)
+        pseudonym, received_ms = assignment.pseudonym, int(wall * 1000)
+        sealer, envelope = self._epochs.current(
+            pseudonym, lane, assignment.readers[lane], now=now, wall=wall
+        )
+        name, epoch = self._record_id(received_ms), sealer.epoch
+        header = record.Header(name, pseudonym, lane, received_ms, epoch)
+        sealed = sealer.seal(one.plaintext, record.external_aad(self._gateway, header))
+        entry = Entry(name, lane, pseudonym, received_ms, epoch, sealed, one.key)
+        return Admitted(entry, envelope, one.assessment, assignment.patient)
 
     def _record_id(self, received_ms: int) -> bytes:
         """UUID version 7 (RFC 9562 section 5.7): milliseconds, a counter, bytes of this process."""
@@ -198,11 +274,15 @@ class Intake:
         return (received_ms << 32 | high << 16 | low).to_bytes(10, "big") + self._id_tail
 
 
-def _key(device: str, kind: Kind, payload: bytes, pack: Pack) -> bytes | None:
-    if not pack.absolute and (pack.boot is None or pack.seq is None):
-        return None
-    person = device.encode().ljust(64, b"\0")[:64]
-    return hashlib.blake2b(payload, digest_size=16, key=person, person=kind.encode()).digest()
+@lru_cache(maxsize=_ASSESSMENTS)
+def _encoded(assessment: Assessment) -> bytes:
+    return cbor.encode(to_map(assessment))
+
+
+def _key(device: str, kind: Kind, payload: bytes) -> bytes:
+    """Digest of who said what where."""
+    whose = b"%b %b" % (kind.encode(), device.encode())
+    return hashlib.blake2b(payload, digest_size=16, key=whose).digest()
 
 
 def _looks_like_cose(payload: bytes) -> bool:

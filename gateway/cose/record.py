@@ -109,12 +109,16 @@ def external_aad(gateway: str, header: Header) -> bytes:
     )
 
 
-def encode(plaintext: Plaintext) -> bytes:
+def encode(plaintext: Plaintext, *, assessment: bytes | None = None) -> bytes:
     """A deterministic CBOR map under text keys; absent values are left out.
+
+    ``assessment``: the map already encoded, embedded as it is; the plaintext has none then.
 
     Raises SealError: both or neither of ``senml`` and ``sealed``, a negative time.
     """
-    device, patient, received_ms, clock, senml, sealed, assessment = plaintext
+    device, patient, received_ms, clock, senml, sealed, judged = plaintext
+    if judged is not None:
+        assessment = cbor.encode(judged)
     if (senml is None) == (sealed is None):
         raise SealError("a record holds either a SenML pack or a node's own COSE message")
     return b"".join(
@@ -128,7 +132,7 @@ def encode(plaintext: Plaintext) -> bytes:
             b"" if sealed is None else b"\x66sealed" + cbor.encode(sealed),
             b"\x67patient",
             _text(patient),
-            b"" if assessment is None else b"\x6aassessment" + cbor.encode(assessment),
+            b"" if assessment is None else b"\x6aassessment" + assessment,
             b"\x6breceived_ms",
             _milliseconds(received_ms),
         )

@@ -19,12 +19,18 @@ from gateway.coap.exchanges import InProgress, Replay
 from gateway.coap.numbers import EXCHANGE_LIFETIME, NON_LIFETIME, Code
 from gateway.coap.refusal import refusal
 from gateway.dtls.server import Change
-from gateway.errors import OutboxFull, PeerError, SealError, TooManyRequestsError
-from gateway.intake import Repeated
+from gateway.errors import (
+    GatewayError,
+    OutboxFull,
+    PeerError,
+    SealError,
+    TooManyRequestsError,
+)
+from gateway.intake import Admitted, Offer, Repeated
 from gateway.lane import Lane
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
 
     from gateway.clock import Clock
     from gateway.coap.exchanges import Exchanges
@@ -35,7 +41,7 @@ if TYPE_CHECKING:
     from gateway.endpoint import Endpoint
     from gateway.ingress.aiocoap_lane import AiocoapLane
     from gateway.ingress.rate import Rates
-    from gateway.intake import Admitted, Intake
+    from gateway.intake import Intake, Outcome
     from gateway.outbox.entry import Entry
     from gateway.outbox.writer import Writer
 
@@ -120,38 +126,56 @@ class Driver:
     # -- in
 
     def receive(self, burst: list[tuple[bytes, Path]], now: float, wall: float) -> None:
-        """Everything that one wake-up of a socket brought. Never raises."""
-        batches = {lane: _Batch() for lane in Lane}
+        """Everything that one wake-up of a socket brought. Never raises.
+
+        Stage by stage for the whole burst; see :meth:`gateway.intake.Intake.admit` for why.
+        """
+        opened: list[tuple[Association, bytes]] = []
         for datagram, path in burst:
             try:
                 received = self._server.receive(datagram, path, now)
-                if self._server.events:
-                    self._tell()
-                if received is None:
-                    continue
+            except Exception as error:
+                self._bug(error)
+                continue
+            if received is not None:
                 association, plaintexts = received
-                for plaintext in plaintexts:
-                    telemetry = fastlane.claim(plaintext)
-                    if telemetry is not None:
-                        self._telemetry(association, telemetry, plaintext, batches, now, wall)
-                    elif self._lane is not None:
+                opened += [(association, plaintext) for plaintext in plaintexts]
+        if self._server.events:
+            self._tell()
+        asked: list[tuple[Association, Telemetry]] = []
+        for association, plaintext in opened:
+            try:
+                telemetry = fastlane.claim(plaintext)
+                if telemetry is None:
+                    if self._lane is not None:
                         self._lane.receive(association.endpoint, plaintext, now)
-            except Exception:
-                self.counts["bug"] += 1
-                _log.exception("a datagram was dropped because of a bug in the gateway")
-        for batch in batches.values():
-            self._submit(batch)
+                elif self._is_new(association, telemetry, plaintext, now):
+                    asked.append((association, telemetry))
+            except Exception as error:
+                self._bug(error)
+        if asked:
+            offers = [
+                Offer(association.endpoint, telemetry[3], telemetry[4], telemetry[5])
+                for association, telemetry in asked
+            ]
+            batches = {lane: _Batch() for lane in Lane}
+            for (association, telemetry), outcome in zip(
+                asked, self._admit(offers, now, wall), strict=True
+            ):
+                if isinstance(outcome, Admitted):
+                    entry = outcome.entry
+                    waiting = _Waiting(entry.key, association, telemetry, None)
+                    batches[entry.lane].add(outcome, waiting)
+                else:
+                    self._not_admitted(association, telemetry, outcome, now)
+            for batch in batches.values():
+                self._submit(batch)
         self._flush()
 
-    def _telemetry(
-        self,
-        association: Association,
-        telemetry: Telemetry,
-        plaintext: bytes,
-        batches: dict[Lane, _Batch],
-        now: float,
-        wall: float,
-    ) -> None:
+    def _is_new(
+        self, association: Association, telemetry: Telemetry, plaintext: bytes, now: float
+    ) -> bool:
+        """Whether this is not a repetition; one that was answered gets the same bytes again."""
         number, mid = association.endpoint.association, telemetry.mid
         lifetime = EXCHANGE_LIFETIME if telemetry.confirmable else NON_LIFETIME
         seen = self._exchanges.begin(number, mid, hash(plaintext), now, lifetime)
@@ -159,73 +183,77 @@ class Driver:
             self.counts["replayed"] += 1
             if seen.answer:
                 self._send(association.protect(seen.answer), association.path)
-            return
+            return False
         if isinstance(seen, InProgress):
             self.counts["in_progress"] += 1
-            return
-        try:
-            _, _, _, kind, content_format, payload, _ = telemetry
-            admitted = self._admit(association.endpoint, kind, content_format, payload, now, wall)
-        except (PeerError, OutboxFull) as error:
-            told = refusal(error)
+            return False
+        return True
+
+    def _admit(self, offers: Sequence[Offer], now: float, wall: float) -> list[Outcome]:
+        """What both lanes do with payloads, and what is counted of it."""
+        refused: dict[int, Exception] = {}
+        for place, (endpoint, kind, _, _) in enumerate(offers):
+            # A declared emergency has a bucket of its own: limited, but never to zero by routine.
+            rates = self._emergency_rates if kind in _DECLARED else self._rates
+            if self.refusing is not None:
+                refused[place] = OutboxFull(self.refusing, retry_after_s=_RETRY_AFTER_STOP_S)
+            elif rates.over(endpoint.device, now):
+                refused[place] = TooManyRequestsError(
+                    "too many messages a second", _RETRY_AFTER_RATE_S
+                )
+        if refused:
+            taken = [offer for place, offer in enumerate(offers) if place not in refused]
+            rest = iter(self._intake.admit(taken, now=now, wall=wall))
+            outcomes = [refused.get(place) or next(rest) for place in range(len(offers))]
+        else:
+            outcomes = self._intake.admit(offers, now=now, wall=wall)
+        admitted = 0
+        for offer, outcome in zip(offers, outcomes, strict=True):
+            if isinstance(outcome, Admitted):
+                admitted += 1
+                self._on_admitted(outcome, offer.endpoint.device)
+            elif isinstance(outcome, Repeated):
+                self.counts["repeated"] += 1
+            elif isinstance(outcome, GatewayError):
+                self.counts[outcome.kind] += 1
+        self.counts["admitted"] += admitted
+        return outcomes
+
+    def _not_admitted(
+        self,
+        association: Association,
+        telemetry: Telemetry,
+        outcome: Repeated | Exception,
+        now: float,
+    ) -> None:
+        """Answer what is not going to be stored."""
+        code, mid = Code.CHANGED, self._mid(telemetry)
+        if isinstance(outcome, (PeerError, OutboxFull)):
+            told = refusal(outcome)
             answer = fastlane.answer(
                 telemetry,
                 told.code,
-                mid=self._mid(telemetry),
+                mid=mid,
                 max_age=told.max_age,
                 size1=told.size1,
                 diagnostic=told.diagnostic,
             )
-            self._answer(association, telemetry, answer, now)
-            return
-        except SealError as error:
-            _log.error("a record cannot be sealed: %s", error)
-            code = Code.INTERNAL_SERVER_ERROR
-            answer = fastlane.answer(telemetry, code, mid=self._mid(telemetry))
-            self._answer(association, telemetry, answer, now)
-            return
-        except BaseException:
-            self._exchanges.forget(number, mid)
-            raise
-        if isinstance(admitted, Repeated):
-            if admitted.stored:
-                answer = fastlane.answer(telemetry, Code.CHANGED, mid=self._mid(telemetry))
-                self._answer(association, telemetry, answer, now)
-            else:
-                self._exchanges.forget(number, mid)
-            return
-        waiting = _Waiting(admitted.entry.key, association, telemetry, None)
-        batches[admitted.entry.lane].add(admitted, waiting)
-
-    def _admit(
-        self,
-        endpoint: Endpoint,
-        kind: Kind,
-        content_format: int,
-        payload: bytes,
-        now: float,
-        wall: float,
-    ) -> Admitted | Repeated:
-        """What both lanes do with a payload, and what is counted of it."""
-        try:
-            if self.refusing is not None:
-                raise OutboxFull(self.refusing, retry_after_s=_RETRY_AFTER_STOP_S)
-            # A declared emergency has a bucket of its own: limited, but never to zero by routine.
-            rates = self._emergency_rates if kind in _DECLARED else self._rates
-            if rates.over(endpoint.device, now):
-                raise TooManyRequestsError("too many messages a second", _RETRY_AFTER_RATE_S)
-            admitted = self._intake.admit(
-                endpoint, kind, content_format, payload, now=now, wall=wall
-            )
-        except (PeerError, OutboxFull, SealError) as error:
-            self.counts[error.kind] += 1
-            raise
-        if isinstance(admitted, Repeated):
-            self.counts["repeated"] += 1
+        elif isinstance(outcome, Repeated) and outcome.stored:
+            answer = fastlane.answer(telemetry, code, mid=mid)
+        elif isinstance(outcome, SealError):
+            _log.error("a record cannot be sealed: %s", outcome)
+            answer = fastlane.answer(telemetry, Code.INTERNAL_SERVER_ERROR, mid=mid)
         else:
-            self.counts["admitted"] += 1
-            self._on_admitted(admitted, endpoint.device)
-        return admitted
+            # Being stored, or a bug: no answer, and the repetition will be a new attempt.
+            self._exchanges.forget(association.endpoint.association, telemetry.mid)
+            if isinstance(outcome, Exception):
+                self._bug(outcome)
+            return
+        self._answer(association, telemetry, answer, now)
+
+    def _bug(self, error: Exception) -> None:
+        self.counts["bug"] += 1
+        _log.error("a datagram was dropped because of a bug in the gateway", exc_info=error)
 
     async def admit(
         self, endpoint: Endpoint, kind: Kind, content_format: int, payload: bytes
@@ -234,15 +262,17 @@ class Driver:
 
         Raises PeerError, OutboxFull or SealError; the lane makes the answer.
         """
-        now, wall = self._clock.monotonic(), self._clock.wall()
-        admitted = self._admit(endpoint, kind, content_format, payload, now, wall)
-        if isinstance(admitted, Repeated):
-            if not admitted.stored:
+        offer = Offer(endpoint, kind, content_format, payload)
+        (outcome,) = self._admit([offer], self._clock.monotonic(), self._clock.wall())
+        if isinstance(outcome, Exception):
+            raise outcome
+        if isinstance(outcome, Repeated):
+            if not outcome.stored:
                 raise OutboxFull("this message is being stored; ask again", _RETRY_AFTER_RATE_S)
             return
         stored = asyncio.get_running_loop().create_future()
         batch = _Batch()
-        batch.add(admitted, _Waiting(admitted.entry.key, None, None, stored))
+        batch.add(outcome, _Waiting(outcome.entry.key, None, None, stored))
         self._submit(batch)
         await stored
 

@@ -43,16 +43,17 @@ class Association:
     sent: int = 0
 
 
-def pack(device: int, boot: int, seq: int) -> bytes:
-    """A real pack of about 90 bytes, never the same twice."""
+def pack(number: int, boot: int, seq: int) -> bytes:
+    """What a bracelet with a clock sends: about 90 bytes, never the same twice."""
+    time = 1_795_000_000 + 100_000 * boot + seq
+    rate = 60 + (number + seq) % 30
     return cbor2.dumps(
         [
-            {-3: 1_795_000_000 + seq, 0: "hr", 1: "1/min", 2: 60 + (device + seq) % 30},
+            {-2: f"bench-{number}/", -3: time, 0: "hr", 1: "1/min", 2: rate},
             {0: "spo2", 1: "/100", 2: 97},
-            {0: "temp", 1: "Cel", 2: 36.5},
+            {0: "resp", 1: "1/min", 2: 12 + seq % 8},
+            {0: "temp", 1: "Cel", 2: 36.6},
             {0: "contact", 4: True},
-            {0: "boot", 2: boot},
-            {0: "seq", 2: seq},
         ]
     )
 

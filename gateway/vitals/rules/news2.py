@@ -12,7 +12,9 @@ Royal College of Physicians, National Early Warning Score (NEWS) 2, London 2017.
 
 from __future__ import annotations
 
+from bisect import bisect_left
 from dataclasses import dataclass
+from functools import cache
 from math import floor, inf
 from typing import TYPE_CHECKING, ClassVar
 
@@ -83,7 +85,14 @@ _BANDS = {"resp": RESPIRATION, "spo2": SPO2_SCALE_1, "sbp": SYSTOLIC, "hr": PULS
 
 
 def _look_up(bands: Bands, value: float) -> int:
-    return next(points for limit, points in bands if value <= limit)
+    limits, points = _columns(bands)
+    return points[bisect_left(limits, value)]
+
+
+@cache
+def _columns(bands: Bands) -> tuple[tuple[float, ...], tuple[int, ...]]:
+    """A table of the chart as two columns, for the search."""
+    return tuple(limit for limit, _ in bands), tuple(points for _, points in bands)
 
 
 @rules.register(NAME)

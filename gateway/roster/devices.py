@@ -70,7 +70,7 @@ class Devices:
         if stamp == self._stamp:
             return False
         self._devices = {
-            name: Device(id=name, **entry) for name, entry in files.read(self._path).items()
+            name: _device(self._path, name, entry) for name, entry in files.read(self._path).items()
         }
         self._stamp = stamp
         return True
@@ -139,6 +139,16 @@ def new_device(
         added=today,
         revoked=None,
     )
+
+
+def _device(path: Path, name: str, entry: dict[str, Any]) -> Device:
+    try:
+        device = Device(id=name, **entry)
+        if not device.key or not device.patient:
+            raise ValueError("no key or no patient")
+    except (TypeError, ValueError) as error:
+        raise files.damaged(path, f"device {name!r} cannot be understood ({error})") from None
+    return device
 
 
 def _entry(device: Device) -> dict[str, Any]:

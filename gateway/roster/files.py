@@ -27,11 +27,18 @@ def read(path: Path) -> dict[str, dict[str, Any]]:
     except FileNotFoundError:
         return {}
     except (OSError, ValueError) as error:
-        raise ConfigError([f"{path}: cannot be read ({error}); restore it from a backup"]) from None
+        raise damaged(path, f"cannot be read ({error})") from None
     if not isinstance(content, dict) or content.get("version") != VERSION:
-        raise ConfigError([f"{path}: not a roster of version {VERSION}; restore it from a backup"])
-    entries: dict[str, dict[str, Any]] = content["entries"]
+        raise damaged(path, f"not a roster of version {VERSION}")
+    entries = content.get("entries")
+    if not isinstance(entries, dict) or not all(isinstance(one, dict) for one in entries.values()):
+        raise damaged(path, "its entries are missing")
     return entries
+
+
+def damaged(path: Path, what: str) -> ConfigError:
+    """What to raise for a roster that cannot be used."""
+    return ConfigError([f"{path}: {what}; restore it from a backup"])
 
 
 @contextmanager
@@ -40,23 +47,37 @@ def change(path: Path) -> Iterator[dict[str, dict[str, Any]]]:
 
     Two programs that change the same roster wait for each other. The new file is on disk before
     it takes the old one's name: a power cut leaves one or the other.
+
+    Raises ConfigError, also if the file cannot be written.
     """
-    lock = path.with_suffix(".lock")
-    with open(lock, "w", opener=_private) as held:
+    try:
+        held = os.open(path.with_suffix(".lock"), os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    except OSError as error:
+        raise _unwritable(path, error) from None
+    try:
         fcntl.flock(held, fcntl.LOCK_EX)
         entries = read(path)
         yield entries
-        temporary = path.with_suffix(".new")
-        with open(temporary, "w", opener=_private) as file:
-            json.dump({"version": VERSION, "entries": entries}, file, indent=1)
-            file.flush()
-            os.fsync(file.fileno())
-        temporary.replace(path)
-        folder = os.open(path.parent, os.O_RDONLY)
         try:
-            os.fsync(folder)
-        finally:
-            os.close(folder)
+            _replace(path, entries)
+        except OSError as error:
+            raise _unwritable(path, error) from None
+    finally:
+        os.close(held)
+
+
+def _replace(path: Path, entries: dict[str, dict[str, Any]]) -> None:
+    temporary = path.with_suffix(".new")
+    with open(temporary, "w", opener=_private) as file:
+        json.dump({"version": VERSION, "entries": entries}, file, indent=1)
+        file.flush()
+        os.fsync(file.fileno())
+    temporary.replace(path)
+    folder = os.open(path.parent, os.O_RDONLY)
+    try:
+        os.fsync(folder)
+    finally:
+        os.close(folder)
 
 
 def stamp(path: Path) -> tuple[int, int] | None:
@@ -70,3 +91,7 @@ def stamp(path: Path) -> tuple[int, int] | None:
 
 def _private(name: str, flags: int) -> int:
     return os.open(name, flags, 0o600)
+
+
+def _unwritable(path: Path, error: OSError) -> ConfigError:
+    return ConfigError([f"{path}: cannot be written ({error.strerror}); nothing has changed"])

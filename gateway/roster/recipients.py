@@ -10,9 +10,11 @@ import re
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
+from cryptography.exceptions import UnsupportedAlgorithm
 from cryptography.hazmat.primitives.serialization import load_pem_public_key
 
-from gateway.errors import UsageError
+from gateway.cose.keys import encode_public
+from gateway.errors import SealError, UsageError
 from gateway.lane import Lane
 from gateway.roster import files
 
@@ -73,15 +75,10 @@ class Recipients:
         stamp = files.stamp(self._path)
         if stamp == self._stamp:
             return False
-        self._recipients = {
-            name: Recipient(name=name, **{**entry, "patients": tuple(entry["patients"])})
-            for name, entry in files.read(self._path).items()
-        }
-        self._keys = {
-            name: load_pem_public_key(one.public_key.encode())  # type: ignore[misc]
-            for name, one in self._recipients.items()
-        }
-        self._stamp = stamp
+        recipients, keys = {}, {}
+        for name, entry in files.read(self._path).items():
+            recipients[name], keys[name] = _recipient(self._path, name, entry)
+        self._recipients, self._keys, self._stamp = recipients, keys, stamp
         return True
 
     def all(self) -> list[Recipient]:
@@ -106,7 +103,7 @@ class Recipients:
         if role not in LANES_OF_ROLE:
             raise UsageError(f"no role {role!r}; there are: {', '.join(LANES_OF_ROLE)}")
         if self.active(name) is not None:
-            raise UsageError(f"recipient {name!r} is there already")
+            raise _there(name)
 
     def add(
         self, name: str, *, role: str, patients: tuple[str, ...], public_key: str, today: str
@@ -125,18 +122,40 @@ class Recipients:
             revoked=None,
         )
         with files.change(self._path) as entries:
+            # Again, behind the lock: another program may have been faster.
+            if name in entries and entries[name]["revoked"] is None:
+                raise _there(name)
             entries[name] = _entry(recipient)
         self.refresh()
         return recipient
 
     def widen(self, name: str, patients: tuple[str, ...]) -> Recipient:
-        """Let a recipient read more patients, from the next epoch on. Raises UsageError."""
+        """Let a recipient read more patients, from the next epoch on. One who reads everybody
+        stays as it is: a list of patients would take all others away. Raises UsageError."""
         with files.change(self._path) as entries:
-            if name not in entries:
+            if name not in entries or entries[name]["revoked"] is not None:
                 raise UsageError(f"no recipient {name!r}; `ward-gateway recipient list` shows them")
-            entries[name]["patients"] = sorted({*entries[name]["patients"], *patients})
+            entry = entries[name]
+            if entry["patients"] or entry["role"] in ONLY_NAMED_PATIENTS:
+                entry["patients"] = sorted({*entry["patients"], *patients})
         self.refresh()
         return self._recipients[name]
+
+
+def _recipient(path: Path, name: str, entry: dict[str, Any]) -> tuple[Recipient, PublicKey]:
+    try:
+        recipient = Recipient(name=name, **{**entry, "patients": tuple(entry["patients"])})
+        if recipient.role not in LANES_OF_ROLE:
+            raise ValueError(f"no role {recipient.role!r}")
+        key = load_pem_public_key(recipient.public_key.encode())
+        encode_public(key)  # type: ignore[arg-type]  # refuses what nothing can be sealed for
+    except (TypeError, ValueError, KeyError, AttributeError, SealError, UnsupportedAlgorithm) as e:
+        raise files.damaged(path, f"recipient {name!r} cannot be understood ({e})") from None
+    return recipient, key  # type: ignore[return-value]
+
+
+def _there(name: str) -> UsageError:
+    return UsageError(f"recipient {name!r} is there already")
 
 
 def _entry(recipient: Recipient) -> dict[str, Any]:

@@ -6,6 +6,7 @@ import hashlib
 import hmac
 from typing import TYPE_CHECKING, Final, NamedTuple
 
+from gateway.errors import ConfigError
 from gateway.lane import Lane
 
 if TYPE_CHECKING:
@@ -40,11 +41,22 @@ class Ward:
         self._assignments: dict[str, Assignment] = {}
 
     def refresh(self) -> bool:
-        """Take in what the command line has changed; whether there was anything."""
-        changed = [self.devices.refresh(), self.recipients.refresh()]
-        if any(changed):
+        """Take in what the command line has changed; whether there was anything.
+
+        Raises ConfigError for a roster that cannot be read: that one stays as it was, the other
+        is taken in all the same, so that a device can be revoked whatever became of the readers.
+        """
+        changed, problems = False, []
+        for roster in (self.devices, self.recipients):
+            try:
+                changed = roster.refresh() or changed
+            except ConfigError as error:
+                problems += error.problems
+        if changed:
             self._assignments.clear()
-        return any(changed)
+        if problems:
+            raise ConfigError(problems)
+        return changed
 
     def assignment(self, device: str) -> Assignment | None:
         """None for a device that is unknown or revoked."""

@@ -253,16 +253,16 @@ class Gateway:
         )
         before = {one.id: one.key_hex for one in self._ward.devices.all() if not one.revoked}
         try:
-            changed = self._ward.refresh()
+            if not self._ward.refresh():
+                return
         except ConfigError as error:
-            _log.error("the rosters stay as they were: %s", error)
-            return
-        if changed:
-            after = {one.id: one.key_hex for one in self._ward.devices.all() if not one.revoked}
-            for device, key in before.items():
-                if after.get(device) != key:
-                    self._server.close(device, "revoked")
-            _log.info("rosters read again: %d devices may come", len(after))
+            # The other roster may have changed all the same.
+            _log.error("a roster stays as it was: %s", error)
+        after = {one.id: one.key_hex for one in self._ward.devices.all() if not one.revoked}
+        for device, key in before.items():
+            if after.get(device) != key:
+                self._server.close(device, "revoked")
+        _log.info("rosters read again: %d devices may come", len(after))
 
     # -- for people
 

@@ -3,6 +3,9 @@
 One JSON object a line each way over a Unix socket in the state folder, which only the gateway's
 user may enter. The outbox has a single connection and is locked while the gateway runs, so a
 command that wants to know asks here.
+
+A socket's address holds 107 bytes of path, and a folder's may be longer: both sides open the folder
+and say ``/proc/self/fd/N`` for it.
 """
 
 from __future__ import annotations
@@ -10,6 +13,8 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import json
+import logging
+import os
 import socket
 from typing import TYPE_CHECKING, Any, Final
 
@@ -18,6 +23,8 @@ from gateway.errors import UsageError
 if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
+
+_log = logging.getLogger("control")
 
 NAME: Final = "control.sock"
 _LONGEST_LINE: Final = 1 << 16
@@ -31,6 +38,7 @@ class Control:
     """The server side, in the gateway's event loop."""
 
     def __init__(self, folder: Path, commands: Commands) -> None:
+        self._folder = folder
         self._path = folder / NAME
         self._commands = commands
         self._server: asyncio.Server | None = None
@@ -40,41 +48,67 @@ class Control:
         no other gateway can be alive in this folder."""
         with contextlib.suppress(FileNotFoundError):
             self._path.unlink()
-        self._server = await asyncio.start_unix_server(
-            self._serve, str(self._path), limit=_LONGEST_LINE
-        )
-        self._path.chmod(0o600)
+        # Open for as long as the server is: asyncio looks at the address again when it closes.
+        self._opened = os.open(self._folder, os.O_PATH | os.O_CLOEXEC)
+        one = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+        try:
+            one.bind(_address(self._opened))
+            self._path.chmod(0o600)
+            self._server = await asyncio.start_unix_server(
+                self._serve, sock=one, limit=_LONGEST_LINE
+            )
+        except BaseException:
+            one.close()
+            os.close(self._opened)
+            raise
 
     async def stop(self) -> None:
         """Stop listening."""
         if self._server is not None:
             self._server.close()
+            self._server = None
             self._path.unlink(missing_ok=True)
+            os.close(self._opened)
 
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        try:
-            line = await asyncio.wait_for(reader.readline(), _ANSWER_WITHIN_S)
-            command = json.loads(line)["command"]
-            answer = {"result": self._commands[command]()}
-        except (TimeoutError, OSError, ValueError, KeyError, TypeError) as error:
-            answer = {"error": f"not understood: {error!r}"}
+        answer = await self._answer(reader)
         with contextlib.suppress(OSError):
             writer.write(json.dumps(answer).encode() + b"\n")
             await writer.drain()
-            writer.close()
+        writer.close()
+
+    async def _answer(self, reader: asyncio.StreamReader) -> dict[str, Any]:
+        try:
+            line = await asyncio.wait_for(reader.readline(), _ANSWER_WITHIN_S)
+            command = self._commands[json.loads(line)["command"]]
+        except (TimeoutError, OSError, ValueError, KeyError, TypeError, RecursionError) as error:
+            return {"error": f"not understood: {error!r}"}
+        try:
+            answer = {"result": command()}
+            json.dumps(answer)
+        except Exception as error:
+            _log.exception("a command has failed because of a bug in the gateway")
+            return {"error": f"failed: {error!r}"}
+        return answer
 
 
 def ask(folder: Path, command: str) -> Any:  # noqa: ANN401 -- whatever JSON came
     """What the running gateway answers; None when none is running.
 
-    Raises UsageError when it runs and does not answer.
+    Raises UsageError when it runs and does not answer, or may not be asked.
     """
     with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as one:
         one.settimeout(_ANSWER_WITHIN_S)
         try:
-            one.connect(str(folder / NAME))
+            opened = os.open(folder, os.O_PATH | os.O_CLOEXEC)
+            try:
+                one.connect(_address(opened))
+            finally:
+                os.close(opened)
         except (FileNotFoundError, ConnectionRefusedError):
             return None
+        except OSError as error:
+            raise UsageError(f"{folder / NAME}: {error}; are you the gateway's user?") from None
         try:
             one.sendall(json.dumps({"command": command}).encode() + b"\n")
             with one.makefile("rb") as file:
@@ -84,3 +118,8 @@ def ask(folder: Path, command: str) -> Any:  # noqa: ANN401 -- whatever JSON cam
     if "error" in answer:
         raise UsageError(f"the running gateway: {answer['error']}")
     return answer["result"]
+
+
+def _address(folder: int) -> str:
+    """The socket's path, of 32 bytes at most; ``folder``: a descriptor of its folder."""
+    return f"/proc/self/fd/{folder}/{NAME}"

@@ -22,13 +22,14 @@ class _OncePerSecond(logging.Filter):
 
     def filter(self, record: logging.LogRecord) -> bool:
         now = time.monotonic()
-        last, left_out = self._seen.get(record.msg, (-_QUIET_S, 0))
+        kind = str(record.msg)
+        last, left_out = self._seen.get(kind, (float("-inf"), 0))
         if now - last < _QUIET_S:
-            self._seen[record.msg] = (last, left_out + 1)
+            self._seen[kind] = (last, left_out + 1)
             return False
         if len(self._seen) >= _KINDS:
             self._seen.clear()
-        self._seen[record.msg] = (now, 0)
+        self._seen[kind] = (now, 0)
         record.left_out = left_out
         return True
 
@@ -36,7 +37,7 @@ class _OncePerSecond(logging.Filter):
 class _Logfmt(logging.Formatter):
     def format(self, record: logging.LogRecord) -> str:
         when = time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(record.created))
-        text = record.getMessage().replace('"', "'").replace("\n", " | ")
+        text = _printable(record.getMessage().replace('"', "'").replace("\n", " | "))
         line = (
             f"{when}.{int(record.msecs):03d}Z level={record.levelname.lower()} "
             f'room={record.name} msg="{text}"'
@@ -45,8 +46,16 @@ class _Logfmt(logging.Formatter):
         if left_out:
             line += f" left_out={left_out}"
         if record.exc_info:
-            line += "\n" + self.formatException(record.exc_info)
+            # Indented, so that no text in an exception can look like a line of its own.
+            trace = self.formatException(record.exc_info).splitlines()
+            line += "".join(f"\n  {_printable(one)}" for one in trace)
         return line
+
+
+def _printable(text: str) -> str:
+    """Words of a peer must not move the cursor, nor begin a line, on the terminal that shows
+    them."""
+    return "".join(one if one.isprintable() else "\N{REPLACEMENT CHARACTER}" for one in text)
 
 
 def configure(level: int = logging.INFO) -> None:

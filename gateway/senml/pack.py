@@ -44,11 +44,13 @@ from gateway.senml.labels import (
     shorten,
 )
 from gateway.senml.record import Record
+from gateway.senml.shapes import Shapes
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from gateway.senml.labels import Fields
+    from gateway.senml.shapes import Slots
 
 SENML_JSON = 110
 SENML_CBOR = 112
@@ -108,14 +110,18 @@ def resolve_untrusted(payload: bytes, content_format: int, *, device: str, wall:
     if len(payload) > MAX_PAYLOAD:
         raise TooLargeError(f"a pack of {len(payload)} bytes", MAX_PAYLOAD)
     if content_format == SENML_CBOR:
-        pack = senml_cbor.decode_untrusted(payload)
-    elif content_format == SENML_JSON:
-        pack = senml_json.decode_untrusted(payload)
-    else:
-        raise UnsupportedContentFormatError(
-            f"Content-Format {content_format}; send {SENML_CBOR} (CBOR) or {SENML_JSON} (JSON)"
-        )
-    return _resolve(pack, device, wall)
+        for shape in _shapes.of(device):
+            numbers = shape.numbers(payload, MAX_NUMBER)
+            if numbers is not None and (filled := _filled(shape.records, numbers, device, wall)):
+                return filled
+        resolved = _resolve(senml_cbor.decode_untrusted(payload), device, wall)
+        _shapes.learn(device, payload, resolved.records)
+        return resolved
+    if content_format == SENML_JSON:
+        return _resolve(senml_json.decode_untrusted(payload), device, wall)
+    raise UnsupportedContentFormatError(
+        f"Content-Format {content_format}; send {SENML_CBOR} (CBOR) or {SENML_JSON} (JSON)"
+    )
 
 
 def decode_resolved_untrusted(data: bytes) -> tuple[Record, ...]:
@@ -131,6 +137,44 @@ def decode_resolved_untrusted(data: bytes) -> tuple[Record, ...]:
     if not pack.absolute:
         raise BadRequestError("a resolved pack has absolute times only")
     return pack.records
+
+
+def _filled(
+    slots: Sequence[Slots], numbers: Sequence[float], device: str, wall: float
+) -> Pack | None:
+    """The pack of a shape with these numbers, as :func:`_resolve` would give it.
+
+    None: a number is out of bounds, which the general path will say.
+    """
+    records: list[Record] = []
+    absolute = True
+    boot = seq = None
+    moment = 0.0
+    prefix = len(device) + 1
+    for name, unit, text, boolean, value, time, base_time, timed_as_before in slots:
+        if not timed_as_before:
+            moment = float(numbers[time] + numbers[base_time])
+            if moment < EARLIEST_ABSOLUTE:
+                absolute = False
+                if moment <= -EARLIEST_ABSOLUTE:
+                    return None
+                moment += wall
+            elif moment >= LATEST_TIME:
+                return None
+        number = None if value < 0 else numbers[value]
+        if name[prefix:] in _COUNTERS:
+            if number is None or number < 0 or number != int(number):
+                return None
+            if name.endswith("/boot"):
+                boot = int(number)
+            else:
+                seq = int(number)
+        records.append(_new(Record, (name, unit, number, text, boolean, None, None, moment, None)))
+    return _new(Pack, (tuple(records), absolute, boot, seq))
+
+
+_shapes = Shapes()
+_new = tuple.__new__
 
 
 class _Base:

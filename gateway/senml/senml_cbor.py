@@ -59,7 +59,7 @@ def decode_untrusted(payload: bytes) -> list[Fields]:
         raise BadRequestError("a pack is an array")
     pack: list[Fields] = []
     try:
-        count, at = _argument(payload, 0)
+        count, at = argument(payload, 0)
         if count > MAX_RECORDS:
             raise BadRequestError(f"one of {count} records, at most {MAX_RECORDS}")
         for _ in range(count):
@@ -94,7 +94,7 @@ def _record(payload: bytes, at: int) -> tuple[Fields, int]:
             else:
                 label, at = _unknown_label(payload, at - 1)
                 fields[label] = None
-                at = _skip(payload, at)
+                at = skip(payload, at)
                 continue
         head = payload[at]
         at += 1
@@ -119,7 +119,7 @@ def _record(payload: bytes, at: int) -> tuple[Fields, int]:
         elif head == _FALSE:
             value = False
         else:
-            value, at = _scalar(payload, at - 1)
+            value, at = scalar(payload, at - 1)
         fields[label] = value
     if len(fields) != pairs:
         raise BadRequestError("a label twice")
@@ -135,7 +135,7 @@ def _unknown_label(payload: bytes, at: int) -> tuple[int | str, int]:
     """A label that is to be ignored, and where its value starts."""
     if payload[at] >> 5 not in (0, 1, 3):
         raise BadRequestError("a label is an integer or text")
-    label, at = _scalar(payload, at)
+    label, at = scalar(payload, at)
     if isinstance(label, str):
         if label in LABELS:
             raise BadRequestError(f"label '{label}' is {LABELS[label]} in CBOR")
@@ -147,8 +147,11 @@ def _unknown_label(payload: bytes, at: int) -> tuple[int | str, int]:
     return label, at
 
 
-def _argument(payload: bytes, at: int) -> tuple[int, int]:
-    """The argument of the head at ``at``, and where its content starts (RFC 8949 section 3)."""
+def argument(payload: bytes, at: int) -> tuple[int, int]:
+    """The argument of the head at ``at``, and where its content starts (RFC 8949 section 3).
+
+    Raises BadRequestError, or IndexError where the payload ends too early; as do the next two.
+    """
     low = payload[at] & 0x1F
     at += 1
     if low < 24:
@@ -161,15 +164,15 @@ def _argument(payload: bytes, at: int) -> tuple[int, int]:
     return int.from_bytes(payload[at:end], "big"), end
 
 
-def _scalar(payload: bytes, at: int) -> tuple[object, int]:
+def scalar(payload: bytes, at: int) -> tuple[object, int]:
     """A number, text, bytes, boolean or null."""
     head = payload[at]
     major = head >> 5
     if major in (0, 1):
-        number, at = _argument(payload, at)
+        number, at = argument(payload, at)
         return (number if major == 0 else -1 - number), at
     if major in (2, 3):
-        length, at = _argument(payload, at)
+        length, at = argument(payload, at)
         end = at + length
         if end > len(payload):
             raise IndexError
@@ -185,17 +188,17 @@ def _scalar(payload: bytes, at: int) -> tuple[object, int]:
     raise BadRequestError("the value of a label is a number, text, bytes or a boolean")
 
 
-def _skip(payload: bytes, at: int) -> int:
+def skip(payload: bytes, at: int) -> int:
     """Where the item at ``at`` ends. Each turn takes at least one byte, so it always ends."""
     pending = 1
     while pending:
         pending -= 1
         major = payload[at] >> 5
         if major in (4, 5):
-            count, at = _argument(payload, at)
+            count, at = argument(payload, at)
             pending += count * (major - 3)
         else:
-            _, at = _scalar(payload, at)
+            _, at = scalar(payload, at)
     return at
 
 
@@ -207,12 +210,9 @@ def encode_cbor(records: Sequence[Record]) -> bytes:
     time_field = b""
     for record in records:
         name, unit, value, text, boolean, data, total, time, update_time = record
-        write(_MAPS[9 - record.count(None)])
-        write(_text_field(NAME, name))
-        if unit is not None:
-            write(_text_field(UNIT, unit))
+        write(_constant_part(9 - record.count(None), name, unit))
         if value is not None:
-            write(_number_field(VALUE, value))
+            write(_value_field(value))
         elif text is not None:
             write(b"\x03" + _text(text))
         elif boolean is not None:
@@ -228,10 +228,6 @@ def encode_cbor(records: Sequence[Record]) -> bytes:
         if data is not None:
             write(bytes((DATA,)) + _write_head(0x40, len(data)) + data)
     return b"".join(parts)
-
-
-_MAPS = [bytes([0xA0 + pairs]) for pairs in range(10)]
-"""Heads of a map, by the number of its pairs."""
 
 
 def _write_head(major: int, argument: int) -> bytes:
@@ -253,9 +249,16 @@ def _text(text: str) -> bytes:
 
 
 @lru_cache(maxsize=8192)
-def _text_field(label: int, text: str) -> bytes:
-    """Names and units repeat with every pack of a device; 500 devices have about 5,000 names."""
-    return bytes((label,)) + _text(text)
+def _constant_part(pairs: int, name: str, unit: str | None) -> bytes:
+    """Map head, name and unit: they repeat with every pack; 500 devices have about 5,000."""
+    part = bytes((0xA0 + pairs, NAME)) + _text(name)
+    return part if unit is None else part + bytes((UNIT,)) + _text(unit)
+
+
+@lru_cache(maxsize=8192, typed=True)
+def _value_field(number: float) -> bytes:
+    """Vital signs have few different values. Typed: 97 and 97.0 are written differently."""
+    return _number_field(VALUE, number)
 
 
 def _number_field(label: int, number: float) -> bytes:

@@ -12,9 +12,8 @@ Royal College of Physicians, National Early Warning Score (NEWS) 2, London 2017.
 
 from __future__ import annotations
 
-from bisect import bisect_left
 from dataclasses import dataclass
-from functools import cache
+from functools import lru_cache
 from math import floor, inf
 from typing import TYPE_CHECKING, ClassVar
 
@@ -62,12 +61,20 @@ def score(values: Mapping[str, Value], *, hypercapnic: bool = False) -> News2:
 
     Rates per minute, saturation in percent, pressure in mmHg, temperature in degrees Celsius.
     """
-    scores = [_item(name, values, hypercapnic) for name in MAX_AGE_S if name in values]
-    return News2(sum(scores), 3 in scores, tuple(name for name in MAX_AGE_S if name not in values))
+    # Only SpO2 on scale 2 looks at another item.
+    oxygen = bool(values.get("o2")) if hypercapnic else None
+    scores = [_item(name, value, oxygen) for name, value in values.items()]
+    return News2(sum(scores), 3 in scores, _missing(tuple(values)))
 
 
-def _item(name: str, values: Mapping[str, Value], hypercapnic: bool) -> int:
-    value = values[name]
+@lru_cache(maxsize=64)
+def _missing(known: tuple[str, ...]) -> tuple[str, ...]:
+    return tuple(name for name in MAX_AGE_S if name not in known)
+
+
+@lru_cache(maxsize=4096)
+def _item(name: str, value: Value, oxygen: bool | None) -> int:
+    """The points of one item. ``oxygen``: on supplemental oxygen; None: on scale 1."""
     if name == "acvpu":
         return 0 if value == "A" else NOT_ALERT
     if name == "o2":
@@ -76,8 +83,8 @@ def _item(name: str, values: Mapping[str, Value], hypercapnic: bool) -> int:
     if name == "temp":
         return _look_up(TEMPERATURE, floor(number * 10 + 0.5) / 10)
     bands = _BANDS[name]
-    if hypercapnic and name == "spo2":
-        bands = SPO2_SCALE_2_OXYGEN if values.get("o2") else SPO2_SCALE_2_AIR
+    if oxygen is not None and name == "spo2":
+        bands = SPO2_SCALE_2_OXYGEN if oxygen else SPO2_SCALE_2_AIR
     return _look_up(bands, floor(number + 0.5))
 
 
@@ -85,14 +92,7 @@ _BANDS = {"resp": RESPIRATION, "spo2": SPO2_SCALE_1, "sbp": SYSTOLIC, "hr": PULS
 
 
 def _look_up(bands: Bands, value: float) -> int:
-    limits, points = _columns(bands)
-    return points[bisect_left(limits, value)]
-
-
-@cache
-def _columns(bands: Bands) -> tuple[tuple[float, ...], tuple[int, ...]]:
-    """A table of the chart as two columns, for the search."""
-    return tuple(limit for limit, _ in bands), tuple(points for _, points in bands)
+    return next(points for limit, points in bands if value <= limit)
 
 
 @rules.register(NAME)

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 READERS = tuple(profile.role for profile in RECIPIENTS)
-"""The roles of people and desks (contract section 1)."""
+"""The roles of people and desks."""
 
 _DEFAULT_ROLES: dict[str, frozenset[Lane]] = {
     "patient": frozenset(Lane),

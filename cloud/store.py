@@ -32,7 +32,7 @@ if TYPE_CHECKING:
     from gateway.lane import Lane
 
 PAGE_RECORDS = 1000
-"""Most records of one page (contract section 7: ``limit``)."""
+"""Most records of one page (``limit``)."""
 
 PAGE_BYTES = 8 << 20
 """A page ends early after this much sealed data, so that a thousand large records stay sendable."""

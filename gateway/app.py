@@ -35,11 +35,12 @@ from gateway.dtls.server import Server
 from gateway.errors import ConfigError
 from gateway.ingress.aiocoap_lane import AiocoapLane
 from gateway.ingress.driver import Driver
+from gateway.ingress.guard import Config as GuardConfig
 from gateway.ingress.rate import Rates
 from gateway.ingress.udp import Sockets
 from gateway.intake import Intake, RecentKeys
 from gateway.lane import Lane
-from gateway.outbox.store import Store
+from gateway.outbox.salvage import open_store
 from gateway.outbox.writer import Writer
 from gateway.registry import load_all
 from gateway.roster.devices import Devices
@@ -99,7 +100,7 @@ class Gateway:
         self._alarm_key = _derived(local, b"alarms")
         self._sockets = Sockets(configuration.coap.listen)
         self._writer = Writer(
-            partial(Store, self._state / "outbox.db"), configuration.outbox, clock
+            partial(open_store, self._state / "outbox.db"), configuration.outbox, clock
         )
         self._latencies: dict[Lane, deque[float]] = {
             lane: deque(maxlen=_LATENCIES) for lane in Lane
@@ -151,7 +152,12 @@ class Gateway:
             send=self._sockets.send,
             on_admitted=self._book.admitted,
         )
-        self._lane = AiocoapLane(self._driver.send, self._driver, self._clock)
+        self._lane = AiocoapLane(
+            self._driver.send,
+            self._driver,
+            self._clock,
+            GuardConfig(rate_per_s=configuration.limits.device_messages_per_s),
+        )
         await self._lane.start()
         self._driver.connect(self._lane)
         self._start_pumps()

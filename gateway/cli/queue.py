@@ -13,7 +13,7 @@ from gateway.cli import places
 from gateway.cli.output import show
 from gateway.clock import SystemClock
 from gateway.errors import UsageError
-from gateway.outbox.store import Store
+from gateway.outbox.salvage import open_store
 from gateway.outbox.writer import Writer
 
 if TYPE_CHECKING:
@@ -59,6 +59,8 @@ def _status(args: argparse.Namespace) -> int:
             f"{outbox['reserve_bytes']} of them for emergencies only; "
             f"{outbox['dead']} dead letters, {outbox['damaged']} damaged, {outbox['lost']} lost"
         )
+        if outbox["notice"]:
+            print(outbox["notice"])
     return 0
 
 
@@ -67,7 +69,7 @@ async def _from_disk(loaded: Loaded) -> dict[str, Any]:
     path = configuration.gateway.state / "outbox.db"
     if not path.exists():
         raise UsageError(f"{path}: no outbox yet; `ward-gateway run` makes it")
-    writer = Writer(partial(Store, path), configuration.outbox, SystemClock())
+    writer = Writer(partial(open_store, path), configuration.outbox, SystemClock())
     await writer.start(on_committed=lambda tokens: None, on_failure=lambda error: None)
     try:
         return asdict(writer.status())

@@ -2,7 +2,7 @@
 
 Almost every datagram is a small POST to one of a few paths. :func:`claim` recognises exactly those
 and nothing else; what it does not claim goes to the full CoAP implementation, which knows all the
-rest (design: two lanes, one meaning).
+rest: two lanes, one meaning.
 
 Constraints
     The fork is a pure function of the bytes. A retransmission is identical to its original, so it

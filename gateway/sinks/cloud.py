@@ -25,7 +25,7 @@ _UNMENTIONED = Outcome(Verdict.RETRY, "the answer does not mention this record")
 
 @sinks.register("cloud")
 class CloudSink:
-    """Contract section 7, over TLS with the gateway's certificate."""
+    """Batches, alarms and envelopes over TLS, with the gateway's certificate."""
 
     @dataclass(frozen=True, slots=True, kw_only=True)
     class Config:

@@ -1,4 +1,4 @@
-"""One JSON object a line, all of a record (contract of ``read``): for programs."""
+"""One JSON object a line, all of a record (what ``read`` promises): for programs."""
 
 from __future__ import annotations
 

@@ -43,6 +43,7 @@ COAPS_PORT: Final = 5684
 CLOUD_PORT: Final = 9443
 
 LOCAL_KEY_BYTES: Final = 32
+_HOST: Final = re.compile(r"[A-Za-z0-9.:_-]+")
 _FOLDERS: Final = ("ca", "keys", "state", "cloud", "recipients")
 
 
@@ -77,16 +78,17 @@ def make_ward(
     """
     ports = Ports.of(port_base)
     url = (cloud_url or f"https://127.0.0.1:{ports.cloud}").rstrip("/")
-    host = urlsplit(url).hostname if url.startswith("https://") else None
-    if host is None:
-        raise UsageError(f"--cloud {url!r}: must be https://HOST[:PORT]")
+    host = _host_of(url)
     if not re.fullmatch(r"[^\x00-\x1f\x7f]{1,60}", ward):
         raise UsageError(f"--ward {ward!r}: use 1 to 60 printable characters")
-    if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
-        raise UsageError(f"{folder} is not empty; name a new folder")
-    folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-    for name in _FOLDERS:
-        (folder / name).mkdir(mode=0o700)
+    try:
+        if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
+            raise UsageError(f"{folder} is not empty; name a new folder")
+        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        for name in _FOLDERS:
+            (folder / name).mkdir(mode=0o700)
+    except OSError as error:
+        raise UsageError(f"{folder} cannot be made: {error.strerror}") from None
     authority = Authority.create(folder / "ca", ward, wall=wall)
     keys = folder / "keys"
     local = ("localhost", "127.0.0.1", "::1")
@@ -152,6 +154,22 @@ def add_recipient(
         public_key=public.decode(),
         today=today(wall),
     )
+
+
+def _host_of(url: str) -> str:
+    try:
+        parts = urlsplit(url)
+        host, fine = parts.hostname, parts.port != 0
+    except ValueError:
+        host, fine = None, False
+    if (
+        not fine
+        or not _HOST.fullmatch(host or "")
+        or f"https://{parts.netloc}" != url
+        or parts.username is not None
+    ):
+        raise UsageError(f"--cloud {url!r}: must be https://HOST[:PORT]")
+    return str(host)
 
 
 def _cloud_toml(port: int) -> str:

@@ -79,7 +79,12 @@ def _row(device: Device) -> dict[str, Any]:
 
 def _list(args: argparse.Namespace) -> int:
     rows = [_row(device) for device in places.devices(places.loaded(args)).all()]
-    show(args, rows, empty="no devices; `ward-gateway device add ID` enters one")
+    show(
+        args,
+        rows,
+        empty="no devices; `ward-gateway device add ID` enters one",
+        dates=("added", "revoked"),
+    )
     return 0
 
 

@@ -4,21 +4,39 @@ from __future__ import annotations
 
 import json
 import shutil
+import unicodedata
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     import argparse
     from collections.abc import Sequence
 
-_NARROWEST = 8
+_ISO_DATE = 10
+"""Characters of ``2026-11-21``."""
 
 
-def show(args: argparse.Namespace, rows: Sequence[dict[str, Any]], *, empty: str) -> None:
-    """Rows with the same keys: a table, or a JSON array with ``--json``."""
+def show(
+    args: argparse.Namespace,
+    rows: Sequence[dict[str, Any]],
+    *,
+    empty: str,
+    dates: Sequence[str] = (),
+) -> None:
+    """Rows with the same keys: a table, or a JSON array with ``--json``.
+
+    dates: keys of ISO 8601 times, of which a table shows the date.
+    """
     if args.json:
         print(json.dumps(list(rows), indent=1))
     elif rows:
-        print(table(rows, shutil.get_terminal_size((80, 24)).columns))
+        shorter = [
+            {
+                key: value[:_ISO_DATE] if key in dates and value else value
+                for key, value in row.items()
+            }
+            for row in rows
+        ]
+        print(table(shorter, shutil.get_terminal_size((80, 24)).columns))
     else:
         print(empty)
 
@@ -37,26 +55,45 @@ def table(rows: Sequence[dict[str, Any]], columns: int) -> str:
     """Aligned text, at most ``columns`` wide; the widest column gives way, with an ellipsis."""
     names = list(rows[0])
     cells = [names, *([text(row[name]) for name in names] for row in rows)]
-    widths = [max(len(line[at]) for line in cells) for at in range(len(names))]
-    while sum(widths) + 2 * (len(widths) - 1) > columns and max(widths) > _NARROWEST:
+    widths = [max(_width(line[at]) for line in cells) for at in range(len(names))]
+    while sum(widths) + 2 * (len(widths) - 1) > columns and max(widths) > 1:
         widths[widths.index(max(widths))] -= 1
     lines = [
-        "  ".join(_fitted(cell, width) for cell, width in zip(line, widths, strict=True)).rstrip()
-        for line in cells
+        [_fitted(cell, width) for cell, width in zip(line, widths, strict=True)] for line in cells
     ]
-    return "\n".join([lines[0], "  ".join("-" * width for width in widths), *lines[1:]])
+    lines.insert(1, ["-" * width for width in widths])
+    return "\n".join(_cut("  ".join(line).rstrip(), columns) for line in lines)
 
 
 def text(value: object) -> str:
-    """A value as people read it."""
+    """A value as people read it, in one line and without anything that moves the cursor."""
     if value is None:
         return "-"
     if isinstance(value, bool):
         return "yes" if value else "no"
     if isinstance(value, (list, tuple)):
         return ", ".join(text(one) for one in value) or "-"
-    return str(value)
+    return "".join(one if one.isprintable() else "\N{REPLACEMENT CHARACTER}" for one in str(value))
 
 
 def _fitted(cell: str, width: int) -> str:
-    return cell.ljust(width) if len(cell) <= width else cell[: width - 1] + "…"
+    if _width(cell) > width:
+        cell = _cut(cell, width - 1) + "…"
+    return cell + " " * (width - _width(cell))
+
+
+def _cut(line: str, width: int) -> str:
+    """As much of the beginning as fits."""
+    while _width(line) > width:
+        line = line[:-1]
+    return line
+
+
+def _width(line: str) -> int:
+    """Places on a terminal: an ideograph takes two, a combining accent none."""
+    if line.isascii():
+        return len(line)
+    return sum(
+        0 if unicodedata.combining(one) else 2 if unicodedata.east_asian_width(one) in "WF" else 1
+        for one in line
+    )

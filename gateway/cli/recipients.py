@@ -73,5 +73,10 @@ def _row(recipient: Recipient) -> dict[str, Any]:
 
 def _list(args: argparse.Namespace) -> int:
     rows = [_row(recipient) for recipient in places.recipients(places.loaded(args)).all()]
-    show(args, rows, empty="no recipients; `ward-gateway recipient add NAME --role ROLE`")
+    show(
+        args,
+        rows,
+        empty="no recipients; `ward-gateway recipient add NAME --role ROLE`",
+        dates=("added", "revoked"),
+    )
     return 0

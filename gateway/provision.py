@@ -157,19 +157,17 @@ def add_recipient(
 
 
 def _host_of(url: str) -> str:
+    refused = UsageError(f"--cloud {url!r}: must be https://HOST[:PORT]")
     try:
         parts = urlsplit(url)
-        host, fine = parts.hostname, parts.port != 0
+        host, port = parts.hostname or "", parts.port
     except ValueError:
-        host, fine = None, False
-    if (
-        not fine
-        or not _HOST.fullmatch(host or "")
-        or f"https://{parts.netloc}" != url
-        or parts.username is not None
-    ):
-        raise UsageError(f"--cloud {url!r}: must be https://HOST[:PORT]")
-    return str(host)
+        raise refused from None
+    if port == 0 or parts.username is not None or not _HOST.fullmatch(host):
+        raise refused
+    if f"https://{parts.netloc}" != url:
+        raise refused
+    return host
 
 
 def _cloud_toml(port: int) -> str:

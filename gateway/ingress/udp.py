@@ -46,7 +46,7 @@ class Sockets:
         for place in self._listen:
             try:
                 self._sockets.append(_bind(place))
-            except (OSError, ValueError) as error:
+            except (OSError, ValueError, OverflowError) as error:
                 problems.append(
                     f"[coap] listen: cannot bind {place!r} ({error}); "
                     "is another gateway running, or the address not this machine's?"
@@ -88,10 +88,10 @@ class Sockets:
             receive(burst, clock.monotonic(), clock.wall())
 
     def send(self, datagram: bytes, path: Path) -> None:
-        """Send, or count what could not be sent; never waits."""
+        """Send, or count what could not be sent, also after closing; never waits."""
         try:
             self._sockets[path.listener].sendto(datagram, path.address)
-        except OSError:
+        except (OSError, IndexError):
             self.unsent += 1
 
     def close(self) -> None:
@@ -115,7 +115,7 @@ def _bind(place: str) -> socket.socket:
             one.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
         one.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, RECEIVE_BUFFER)
         one.bind((host, int(port)))
-    except (OSError, ValueError):
+    except BaseException:
         one.close()
         raise
     return one

@@ -9,6 +9,7 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
 from certs import files
+from gateway import control
 from gateway.app import Gateway, cloud_sink
 from gateway.cli import places
 from gateway.cli.output import show
@@ -32,9 +33,9 @@ _DISK_FREE = 256 << 20
 def add_parser(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     """Add ``run`` and ``check``."""
     commands.add_parser("run", help="the gateway, until SIGTERM").set_defaults(run=_run)
-    commands.add_parser(
-        "check", help="is everything there that `run` needs? (stop the gateway first)"
-    ).set_defaults(run=_check)
+    commands.add_parser("check", help="is everything there that `run` needs?").set_defaults(
+        run=_check
+    )
 
 
 def _run(args: argparse.Namespace) -> int:
@@ -132,6 +133,9 @@ def _disk(loaded: Loaded) -> str:
 
 
 def _ports(loaded: Loaded) -> str:
+    running = control.ask(loaded.configuration.gateway.state, "status")
+    if running is not None:
+        return f"the running gateway listens on {', '.join(running['listen'])}"
     sockets = Sockets(loaded.configuration.coap.listen)
     try:
         return ", ".join(sockets.open())

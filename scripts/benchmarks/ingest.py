@@ -49,6 +49,7 @@ def once(server: Running, boot: int, each: int, associations: int = ASSOCIATIONS
         assert load.stdout is not None
         if load.stdout.readline() != "ready\n":
             raise SystemExit(f"{server.name}: the load generator could not connect")
+        associated = server.resident()
         user, system = server.cpu()
         load.stdin.write("go\n")
         load.stdin.flush()
@@ -61,6 +62,7 @@ def once(server: Running, boot: int, each: int, associations: int = ASSOCIATIONS
         raise SystemExit(
             f"{server.name}: {result['acknowledged']} of {result['sent']} acknowledged"
         )
+    result["resident_associated"] = associated
     result["user_us"] = user / result["sent"] * 1e6
     result["system_us"] = system / result["sent"] * 1e6
     result["cpu_us"] = result["user_us"] + result["system_us"]
@@ -102,12 +104,11 @@ def run(rounds: int) -> dict[str, Any]:
 
 
 def _memory() -> float:
-    """Resident bytes that an idle association adds."""
+    """Resident bytes that an association adds once its handshake is done."""
     with servers.ward_gateway() as ours:
-        once(ours, 1, 1, associations=10)
-        before = ours.resident()
-        once(ours, 2, 1, associations=MEMORY_ASSOCIATIONS)
-        return (ours.resident() - before) / MEMORY_ASSOCIATIONS
+        few = once(ours, 1, 1, associations=1)["resident_associated"]
+        many = once(ours, 2, 1, associations=MEMORY_ASSOCIATIONS)["resident_associated"]
+        return float(many - few) / (MEMORY_ASSOCIATIONS - 1)
 
 
 def tell(report: dict[str, Any]) -> None:
@@ -117,23 +118,17 @@ def tell(report: dict[str, Any]) -> None:
         f"datagrams of {report['request_bytes']} bytes"
     )
     print(
-        f"{'':14}{'requests/s':>24}{'CPU us/request':>24}{'user':>8}{'system':>8}{'generator':>11}"
+        f"{'':14}{'requests/s':>22}{'CPU us/request':>20}{'user':>7}{'system':>8}{'generator':>11}"
     )
     for name in ("ward-gateway", "libcoap"):
         if name not in report:
             print(f"{name:<14}not installed: skipped")
             continue
         row = report[name]
+        busy = row["generator_busy"]["median"]
         print(
-            f"{name:<14}"
-            f"{row['rate']['median']:>9.0f} ({row['rate']['min']:.0f}-{row['rate']['max']:.0f})".ljust(
-                38
-            )
-            + f"{row['cpu_us']['median']:>9.1f} ({row['cpu_us']['min']:.1f}-{row['cpu_us']['max']:.1f})".ljust(
-                24
-            )
-            + f"{row['user_us']['median']:>8.1f}{row['system_us']['median']:>8.1f}"
-            f"{row['generator_busy']['median']:>10.0%}"
+            f"{name:<14}{_spread(row['rate'], 0):>22}{_spread(row['cpu_us'], 1):>20}"
+            f"{row['user_us']['median']:>7.1f}{row['system_us']['median']:>8.1f}{busy:>11.0%}"
         )
     if "libcoap" in report:
         ours, peer = report["ward-gateway"], report["libcoap"]
@@ -146,3 +141,8 @@ def tell(report: dict[str, Any]) -> None:
         f"memory: {report['resident_at_start'] / 2**20:.1f} MiB resident at start, "
         f"{report['bytes_per_association'] / 1024:.1f} KiB an association"
     )
+
+
+def _spread(figures: dict[str, float], digits: int) -> str:
+    low, middle, high = (f"{figures[key]:.{digits}f}" for key in ("min", "median", "max"))
+    return f"{middle} ({low}-{high})"

@@ -20,7 +20,9 @@ from gateway.coap.numbers import EXCHANGE_LIFETIME, NON_LIFETIME, Code
 from gateway.coap.refusal import refusal
 from gateway.dtls.server import Change
 from gateway.errors import (
+    DtlsError,
     GatewayError,
+    OutboxError,
     OutboxFull,
     PeerError,
     SealError,
@@ -168,8 +170,12 @@ class Driver:
                     batches[entry.lane].add(outcome, waiting)
                 else:
                     self._not_admitted(association, telemetry, outcome, now)
-            for batch in batches.values():
-                self._submit(batch)
+            try:
+                for batch in batches.values():
+                    self._submit(batch)
+            except OutboxError as error:
+                # The writer has failed and the process is about to end: no answer, no loss.
+                _log.critical("the outbox takes nothing any more: %s", error)
         self._flush()
 
     def _is_new(
@@ -181,8 +187,7 @@ class Driver:
         seen = self._exchanges.begin(number, mid, hash(plaintext), now, lifetime)
         if isinstance(seen, Replay):
             self.counts["replayed"] += 1
-            if seen.answer:
-                self._send(association.protect(seen.answer), association.path)
+            self._protected(association, seen.answer)
             return False
         if isinstance(seen, InProgress):
             self.counts["in_progress"] += 1
@@ -299,8 +304,16 @@ class Driver:
         self, association: Association, telemetry: Telemetry, answer: bytes, now: float
     ) -> None:
         self._exchanges.finish(association.endpoint.association, telemetry.mid, answer, now)
-        if answer and not association.closed:
-            self._send(association.protect(answer), association.path)
+        self._protected(association, answer)
+
+    def _protected(self, association: Association, plaintext: bytes) -> None:
+        """Send to a peer; one that cannot be sent to any more must not cost the others theirs."""
+        if not plaintext or association.closed:
+            return
+        try:
+            self._send(association.protect(plaintext), association.path)
+        except DtlsError as error:
+            _log.warning("no answer to %s: %s", association.endpoint.device, error)
 
     def _mid(self, telemetry: Telemetry) -> int | None:
         """A Message ID of ours, for the answer to a Non-confirmable message: from the other lane,
@@ -312,8 +325,8 @@ class Driver:
     def send(self, endpoint: Endpoint, plaintext: bytes) -> None:
         """The way out for the aiocoap lane. Nothing happens if the association has gone."""
         association = self._associations.get(endpoint.association)
-        if association is not None and not association.closed:
-            self._send(association.protect(plaintext), association.path)
+        if association is not None:
+            self._protected(association, plaintext)
 
     def sweep(self, now: float) -> None:
         """Timers of everything below. Call about every quarter of a second."""

@@ -7,8 +7,9 @@ same *is* the same pack with other numbers, because CBOR has no other way to be 
 numbers are decoded and checked. Whatever does not fit, or fails a check, is left to the general
 path, which says what is wrong: a shape never refuses anything.
 
-**Bounds.** A few shapes a device, a bounded number of devices, the longest unused forgotten. A
-shape is made by an authenticated device from a valid pack and serves that device only.
+**Bounds.** A few shapes a device, a bounded number of devices. What was learnt longest ago goes
+first: to note each use would cost every pack more than to learn a shape again costs one. A shape
+is made by an authenticated device from a valid pack and serves that device only.
 
 Rejected: regular expressions over the payload (no faster, and patterns made from the network), and
 remembering single records (their fixed parts must be found first, which is most of the work).

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import json
 import os
@@ -17,9 +18,16 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import pytest
 
 from gateway import control
+from gateway.coap.numbers import Code
+from gateway.node.link import Link
+from gateway.reader import profile
+from gateway.reader.fetch import CloudClient
+from gateway.reader.opening import Opened, Opening
+from gateway.reader.reading import CaughtUp, read
+from gateway.roster.devices import Devices, new_device
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Iterator, Mapping
     from pathlib import Path
 
 WITHIN_S = 20.0
@@ -33,10 +41,6 @@ class Device(NamedTuple):
 
     id: str
     key: str
-
-    @property
-    def key_bytes(self) -> bytes:
-        return self.key.encode()
 
 
 class Ward:
@@ -55,6 +59,7 @@ class Ward:
         self.port_base = _free_port_base()
         self.environment = {"WARD_GATEWAY_COAP__LISTEN": f"127.0.0.1:{self.port_base}"}
         self.uri = f"coaps://127.0.0.1:{self.port_base}"
+        self.device: Device
         self.cloud: subprocess.Popen[bytes] | None = None
         self.gateway: subprocess.Popen[bytes] | None = None
         self._others: list[subprocess.Popen[bytes]] = []
@@ -63,16 +68,7 @@ class Ward:
 
     def command(self, *words: str, code: int = 0) -> str:
         """What a command prints; its exit code must be ``code``."""
-        done = subprocess.run(
-            [*_PROGRAM, *words],
-            env={**os.environ, **self.environment},
-            capture_output=True,
-            text=True,
-            timeout=60,
-            check=False,
-        )
-        assert done.returncode == code, f"{words}: {done.returncode}\n{done.stdout}{done.stderr}"
-        return done.stdout if code == 0 else done.stderr
+        return run(*words, environment=self.environment, code=code)
 
     def ask(self, *words: str, code: int = 0) -> str:
         """A command that needs the configuration."""
@@ -88,10 +84,45 @@ class Ward:
         assert made["identity"] == name
         return Device(made["id"], made["key"])
 
+    def enter(self, name: str, patient: str | None = None) -> Device:
+        """The same without a process of its own; the gateway must be started afterwards."""
+        made = new_device(name, patient=patient, key=None, lenient_units=False, today="2026-11-21")
+        Devices(self.state / "devices.json").add(made)
+        return Device(name, made.key.decode())
+
     def read(self, name: str, *words: str) -> list[dict[str, Any]]:
         """The records that a recipient can open, in the order of the cloud store."""
         lines = self.ask("read", "--as", name, "--format", "jsonl", *words)
         return [json.loads(line) for line in lines.splitlines()]
+
+    def opened(self, name: str) -> list[Opened]:
+        """The same without a process of its own: every record must open."""
+
+        async def fetch() -> list[Opened]:
+            who = profile.load(self.folder / "recipients" / name)
+            opening = Opening(who.load_authority(), who.load_sealing_key())
+            async with CloudClient(who) as client:
+                events = [event async for event in read(client, opening)]
+            assert isinstance(events.pop(), CaughtUp)
+            assert all(isinstance(event, Opened) for event in events), events
+            return events
+
+        return asyncio.run(fetch())
+
+    def places(self, name: str) -> dict[bytes, int]:
+        """Record id -> place in the cloud store's order of arrival, as one recipient is told."""
+
+        async def fetch() -> dict[bytes, int]:
+            places: dict[bytes, int] = {}
+            async with CloudClient(profile.load(self.folder / "recipients" / name)) as client:
+                after: int | None = 0
+                while after is not None:
+                    page = await client.page(after=after, lane=None)
+                    places |= {item.header.id: item.cursor for item in page.items}
+                    after = page.next
+            return places
+
+        return asyncio.run(fetch())
 
     # -- processes
 
@@ -175,7 +206,27 @@ class Ward:
             assert "level=error" not in self.log(name), self.log(name)
             assert "bug" not in self.log(name), self.log(name)
 
-    # -- other people's clients
+    # -- clients
+
+    def post(self, device: Device, path: str, pack: bytes) -> int:
+        """The code that a node is answered with for SenML in JSON."""
+
+        async def exchange() -> int:
+            link = await self.link(device)
+            try:
+                answer = await link.request(
+                    Code.POST, path.split("/"), payload=pack, content_format=110
+                )
+            finally:
+                link.close()
+            return answer.code
+
+        return asyncio.run(exchange())
+
+    async def link(self, device: Device) -> Link:
+        """A node's association with the gateway."""
+        key = device.key.encode()
+        return await Link.open("127.0.0.1", self.port_base, identity=device.id, key=key)
 
     def coap_client(self, library: str, device: Device, path: str, *options: str) -> str:
         """What libcoap's client logs of one exchange: the messages, as it prints them."""
@@ -192,6 +243,20 @@ class Ward:
             check=False,
         )
         return (done.stdout + done.stderr).decode(errors="replace")
+
+
+def run(*words: str, environment: Mapping[str, str] | None = None, code: int = 0) -> str:
+    """A command's output; if it is to fail, what it complains of."""
+    done = subprocess.run(
+        [*_PROGRAM, *words],
+        env={**os.environ, **(environment or {})},
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    assert done.returncode == code, f"{words}: {done.returncode}\n{done.stdout}{done.stderr}"
+    return done.stderr if code else done.stdout
 
 
 def until(holds: Callable[[], object], *, within_s: float = WITHIN_S) -> None:
@@ -241,8 +306,9 @@ def ward(tmp_path: Path) -> Iterator[Ward]:
 
 @pytest.fixture(scope="module")
 def running(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Ward]:
-    """One that runs, for tests that look at their own device's messages only."""
+    """One that runs and has a device, for tests that look at the newest messages only."""
     with _ward(tmp_path_factory.mktemp("running")) as made:
+        made.device = made.enter("bracelet-1")
         made.start()
         yield made
         made.assert_no_bugs()

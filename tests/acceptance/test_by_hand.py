@@ -10,12 +10,13 @@ from typing import TYPE_CHECKING
 import cbor2
 import pytest
 
-from tests.acceptance.conftest import until
+from gateway.coap.numbers import Code
+from gateway.lane import Lane
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from tests.acceptance.conftest import Device, Ward
+    from tests.acceptance.conftest import Ward
 
 _FIELDS = {
     "id",
@@ -29,15 +30,6 @@ _FIELDS = {
     "assessment",
 }
 _CLIENTS = ("openssl", "gnutls")
-
-
-@pytest.fixture
-def device(running: Ward, request: pytest.FixtureRequest) -> Device:
-    """A new device of the running ward, for one test."""
-    name = re.sub(r"\W+", "-", request.node.name)[-32:].strip("-")
-    made = running.add_device(name)
-    until(lambda: "4.04" in running.coap_client("openssl", made, "nowhere"))
-    return made
 
 
 @pytest.fixture
@@ -106,7 +98,7 @@ def test_two_clients_send_and_each_recipient_reads_its_lane(
     [finding] = alarm["assessment"]["findings"]
     assert set(finding) == {"rule", "priority", "detail", "since"}
     assert finding["rule"] == "declared"
-    assert [record["id"] for record in ward.read("doctor")] == [one["id"] for one in records]
+    assert [one.id.hex() for one in ward.opened("doctor")] == [one["id"] for one in records]
     assert ward.read("doctor", "--lane", "emergency") == []
     assert ward.read("patient") == []  # has nobody's bed yet
 
@@ -119,24 +111,23 @@ def test_two_clients_send_and_each_recipient_reads_its_lane(
 def test_a_patient_reads_everything_of_their_own(ward: Ward) -> None:
     """`recipient add` gives a patient's reader both lanes of that patient and nothing else."""
     ward.ask("recipient", "add", "anna", "--role", "patient", "--patient", "P1")
-    mine, other = ward.add_device("bracelet-1", "P1"), ward.add_device("bracelet-2", "P2")
+    mine, other = ward.enter("bracelet-1", "P1"), ward.enter("bracelet-2", "P2")
     ward.start()
     for device, path in ((mine, "v"), (mine, "a"), (other, "v"), (other, "a")):
-        words = ("--psk-identity", device.id, "--psk-key", device.key)
-        sent = ward.command("send", *words, f"{ward.uri}/{path}", '[{"n":"hr","v":70}]')
-        assert sent == "2.04 Changed\n"
+        assert ward.post(device, path, b'[{"n":"hr","v":70}]') == Code.CHANGED
     ward.delivered()
-    records = ward.read("anna")
-    assert {(one["patient"], one["lane"]) for one in records} == {
-        ("P1", "routine"),
-        ("P1", "emergency"),
-    }
+    assert [(one.patient, one.lane) for one in ward.opened("anna")] == [
+        ("P1", Lane.ROUTINE),
+        ("P1", Lane.EMERGENCY),
+    ]
     ward.assert_no_bugs()
 
 
-def test_every_way_to_send(running: Ward, device: Device, cbor: str, tmp_path: Path) -> None:
+def test_every_way_to_send(running: Ward, cbor: str, tmp_path: Path) -> None:
     """Non-confirmable, in blocks, and by the program's own `send`: all stored, all read back."""
-    said = running.coap_client("openssl", device, "v", "-N", "-m", "post", "-t", "112", "-f", cbor)
+    said = running.coap_client(
+        "openssl", running.device, "v", "-N", "-m", "post", "-t", "112", "-f", cbor
+    )
     assert _codes(said) == ["NON 2.04"], said
     larger = tmp_path / "larger.json"
     larger.write_text(
@@ -144,7 +135,17 @@ def test_every_way_to_send(running: Ward, device: Device, cbor: str, tmp_path: P
     )
     for library in _CLIENTS:
         said = running.coap_client(
-            library, device, "vitals", "-b", "32", "-m", "post", "-t", "110", "-f", str(larger)
+            library,
+            running.device,
+            "vitals",
+            "-b",
+            "32",
+            "-m",
+            "post",
+            "-t",
+            "110",
+            "-f",
+            str(larger),
         )
         assert _codes(said)[-1] == "ACK 2.04", said
         assert re.search(r"Block1:\d\d/_/32", said), said
@@ -154,37 +155,37 @@ def test_every_way_to_send(running: Ward, device: Device, cbor: str, tmp_path: P
     )
     assert json.loads(sent)["code"] == "2.04"
     running.delivered()
-    sizes = [len(record["senml"]) for record in running.read("doctor")]
-    assert sizes == [1, 30, 30, 1]
+    sizes = [len(one.records or ()) for one in running.opened("doctor")]
+    assert sizes[-4:] == [1, 30, 30, 1]
 
 
 @pytest.mark.parametrize("library", _CLIENTS)
-def test_what_else_a_client_can_ask(running: Ward, device: Device, library: str) -> None:
+def test_what_else_a_client_can_ask(running: Ward, library: str) -> None:
     """Discovery, time, ping, and a plain refusal for what is not there."""
-    said = running.coap_client(library, device, ".well-known/core")
+    said = running.coap_client(library, running.device, ".well-known/core")
     assert _codes(said) == ["ACK 2.05"], said
     assert "application/link-format" in said
     assert '</vitals>;rt="ward.vitals"' in said
     assert '</time>;rt="ward.time"' in said
-    said = running.coap_client(library, device, ".well-known/core?rt=ward.time")
+    said = running.coap_client(library, running.device, ".well-known/core?rt=ward.time")
     assert '</time>;rt="ward.time"' in said
     assert "vitals" not in said
-    said = running.coap_client(library, device, "time", "-A", "0")
+    said = running.coap_client(library, running.device, "time", "-A", "0")
     assert _codes(said) == ["ACK 2.05"], said
     assert re.search(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\dZ", said)
-    assert "application/cbor" in running.coap_client(library, device, "time")
-    said = running.coap_client(library, device, "nowhere")
+    assert "application/cbor" in running.coap_client(library, running.device, "time")
+    said = running.coap_client(library, running.device, "nowhere")
     assert _codes(said) == ["ACK 4.04"], said
-    said = running.coap_client(library, device, "v")
+    said = running.coap_client(library, running.device, "v")
     assert _codes(said) == ["ACK 4.05"], said
 
 
-def test_a_ping_is_answered(running: Ward, device: Device) -> None:
+def test_a_ping_is_answered(running: Ward) -> None:
     """libcoap pings a quiet association with an Empty message: a Reset, nothing else."""
     # A separate answer that never comes keeps the client waiting, and so pinging: /v with
     # No-Response for everything (RFC 7967) is acknowledged and not answered.
     said = running.coap_client(
-        *("openssl", device, "v", "-K", "1", "-B", "2", "-m", "post", "-t", "110"),
+        *("openssl", running.device, "v", "-K", "1", "-B", "2", "-m", "post", "-t", "110"),
         *("-v", "7", "-e", '[{"n":"hr","v":70}]', "-O", "258,0x1a"),
     )
     pings = re.findall(r"t:CON c:0\.00 i:(\w+)", said)

@@ -18,6 +18,7 @@ from gateway.cose.epochs import Config as EpochsConfig
 from gateway.cose.epochs import Epochs
 from gateway.intake import Intake, RecentKeys
 from gateway.roster.devices import Devices, new_device
+from gateway.roster.files import change
 from gateway.roster.recipients import Recipients
 from gateway.roster.ward import Ward
 from gateway.vitals.triage import Config as TriageConfig
@@ -48,6 +49,7 @@ class Desk:
     """bracelet-1 and bracelet-2, on patients P1 and P2; a doctor and an alarm centre."""
 
     def __init__(self, folder: Path) -> None:
+        self._folder = folder
         self.wall = float(int(time.time()))
         authority = Authority.create(folder, "Ward 7", wall=self.wall)
         self.key = files.generate()
@@ -56,7 +58,10 @@ class Desk:
         )
         self.devices = Devices(folder / "devices.json")
         self.recipients = Recipients(folder / "recipients.json")
-        self.ward = Ward(self.devices, self.recipients, b"s" * 32)
+        # Rosters of its own, as the running gateway has beside the command line's.
+        self.ward = Ward(
+            Devices(folder / "devices.json"), Recipients(folder / "recipients.json"), b"s" * 32
+        )
         self.readers: dict[str, ec.EllipticCurvePrivateKey] = {}
         self.envelopes: dict[bytes, Envelope] = {}
         for number in (1, 2):
@@ -68,6 +73,7 @@ class Desk:
         self.devices.add(
             new_device(name, patient=patient, key=KEY, lenient_units=lenient, today=TODAY)
         )
+        self.ward.refresh()
 
     def recipient(self, name: str, role: str, *patients: str) -> None:
         key = self.readers[name] = files.generate()
@@ -75,6 +81,13 @@ class Desk:
         self.recipients.add(
             name, role=role, patients=patients, public_key=text.decode(), today=TODAY
         )
+        self.ward.refresh()
+
+    def narrow(self, name: str, patient: str) -> None:
+        """Let somebody read one patient only."""
+        with change(self._folder / "recipients.json") as entries:
+            entries[name]["patients"] = [patient]
+        self.ward.refresh()
 
     def intake(
         self,

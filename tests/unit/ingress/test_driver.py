@@ -30,7 +30,6 @@ from gateway.outbox.connection import Connection, Cursor, connect
 from gateway.outbox.store import Store
 from gateway.outbox.writer import Config as OutboxConfig
 from gateway.outbox.writer import Writer
-from gateway.roster import files
 
 if TYPE_CHECKING:
     import pathlib
@@ -249,9 +248,9 @@ async def bench(desk: Desk, tmp_path: pathlib.Path) -> AsyncIterator[Bench]:
     await bench.stop()
 
 
-def hr(value: float, **more: object) -> bytes:
+def hr(value: float) -> bytes:
     """A pack without any time: always a new measurement."""
-    return cbor2.dumps([{0: "hr", 1: "1/min", 2: value, **more}])
+    return cbor2.dumps([{0: "hr", 1: "1/min", 2: value}])
 
 
 def counted(value: float, seq: int) -> bytes:
@@ -430,28 +429,14 @@ async def test_who_cannot_be_read_by_anybody_is_a_fault_of_ours(
     bench: Bench, caplog: pytest.LogCaptureFixture
 ) -> None:
     """5.00, and a line for the operator."""
-    bench.desk.device("nobody-reads", "P3")
-    bench.desk.recipients.add(
-        "P3", role="patient", patients=("P4",), public_key=_pem(bench), today="2027"
-    )
     for name in ("doctor", "alarm-centre"):
-        _narrow(bench, name, "P1")
-    bench.desk.ward.refresh()
-    node = bench.node("nobody-reads")
+        bench.desk.narrow(name, "P1")
+    node = bench.node("bracelet-2")
     node.sends(bench.post(hr(72)))
     (answer,) = node.hears()
     assert answer.code == Code.INTERNAL_SERVER_ERROR
     assert "cannot be sealed" in caplog.text
     assert bench.stored() == 0
-
-
-def _pem(bench: Bench) -> str:
-    return bench.desk.recipients.all()[0].public_key
-
-
-def _narrow(bench: Bench, name: str, patient: str) -> None:
-    with files.change(bench.folder / "desk" / "recipients.json") as entries:
-        entries[name]["patients"] = [patient]
 
 
 async def test_a_message_that_asks_for_no_confirmation_gets_an_answer_of_its_own(

@@ -66,10 +66,12 @@ def packs(recording: Recording, *, start: float, origin: float, boot: int) -> It
 def _endless(recording: Recording, start: float) -> Iterator[tuple[float, float]]:
     """(time, rr) of every beat after ``start``, in seconds of replay; the end joins the start."""
     usual = recording.beats[-1].rr or PERIOD_S
+    period = recording.duration + usual - recording.beats[0].time
+    start %= period
     offset = -start
     beats = [beat for beat in recording.beats if beat.time >= start]
     while True:
         for beat in beats:
             yield beat.time + offset, beat.rr or usual
-        offset += recording.duration + usual - recording.beats[0].time
+        offset += period
         beats = list(recording.beats)

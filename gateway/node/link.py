@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import random
 from typing import TYPE_CHECKING, Final, NamedTuple
-from urllib.parse import urlsplit
+from urllib.parse import unquote, urlsplit
 
 from gateway.coap import message
 from gateway.coap.message import Message
@@ -51,16 +51,23 @@ class Target(NamedTuple):
 
 
 def parse_uri(uri: str) -> Target:
-    """Raises UsageError for anything but ``coaps://HOST[:PORT]/PATH?QUERY``."""
+    """Raises UsageError for anything but ``coaps://HOST[:PORT]/PATH?QUERY``.
+
+    A ``/`` or ``&`` inside a segment or an argument is written as ``%2F`` or ``%26``.
+    """
     try:
         parts = urlsplit(uri)
         port = parts.port
+        segments = () if parts.path in ("", "/") else parts.path[1:].split("/")
+        path = tuple(unquote(segment, errors="strict") for segment in segments)
+        arguments = parts.query.split("&") if parts.query else ()
+        query = tuple(unquote(argument, errors="strict") for argument in arguments)
     except ValueError:
         raise UsageError(f"{uri!r} is not an address") from None
-    if parts.scheme != "coaps" or not parts.hostname:
+    if parts.scheme != "coaps" or not parts.hostname or port == 0:
         raise UsageError(f"{uri!r}: must be coaps://HOST[:PORT]/PATH")
-    path = tuple(parts.path.removeprefix("/").split("/")) if parts.path.strip("/") else ()
-    query = tuple(parts.query.split("&")) if parts.query else ()
+    if parts.fragment or parts.username is not None:
+        raise UsageError(f"{uri!r}: a CoAP address has neither a user nor a fragment")
     return Target(parts.hostname, port or COAPS_PORT, path, query)
 
 

@@ -125,9 +125,9 @@ def test_a_patient_reads_everything_of_their_own(ward: Ward) -> None:
 
 def test_every_way_to_send(running: Ward, cbor: str, tmp_path: Path) -> None:
     """Non-confirmable, in blocks, and by the program's own `send`: all stored, all read back."""
-    said = running.coap_client(
-        "openssl", running.device, "v", "-N", "-m", "post", "-t", "112", "-f", cbor
-    )
+    device = running.device
+    post = ("-m", "post", "-t")
+    said = running.coap_client("openssl", device, "v", "-N", *post, "112", "-f", cbor)
     assert _codes(said) == ["NON 2.04"], said
     larger = tmp_path / "larger.json"
     larger.write_text(
@@ -135,17 +135,7 @@ def test_every_way_to_send(running: Ward, cbor: str, tmp_path: Path) -> None:
     )
     for library in _CLIENTS:
         said = running.coap_client(
-            library,
-            running.device,
-            "vitals",
-            "-b",
-            "32",
-            "-m",
-            "post",
-            "-t",
-            "110",
-            "-f",
-            str(larger),
+            library, device, "vitals", "-b", "32", *post, "110", "-f", str(larger)
         )
         assert _codes(said)[-1] == "ACK 2.04", said
         assert re.search(r"Block1:\d\d/_/32", said), said

@@ -76,17 +76,7 @@ class Flood:
     def interrupt(self) -> dict[str, Any]:
         """Ctrl-C: what `simulate` says of itself. Packs under way then are not acknowledged."""
         self._process.send_signal(signal.SIGINT)
-        return self._summary()
-
-    def finish(self) -> dict[str, Any]:
-        """Wait for the end: everything sent is acknowledged by then."""
-        summary = self._summary()
-        assert self._process.returncode == 0, summary
-        assert summary["acknowledged"] == summary["sent"]
-        return summary
-
-    def _summary(self) -> dict[str, Any]:
-        out, _ = self._process.communicate(timeout=2 * WITHIN_S)
+        out, _ = self._process.communicate(timeout=WITHIN_S)
         summary: dict[str, Any] = json.loads(out)
         assert summary["acknowledged"] == self.count()
         return summary
@@ -122,13 +112,14 @@ def test_kill_in_the_middle_of_a_flood(ward: Ward, tmp_path: Path) -> None:
     """`kill -9` twice while 40 nodes send 200 packs a second: none is missing, none doubled."""
     ward.start()
     flood = Flood(ward, tmp_path, nodes=40, speed=5, seconds=20)
-    for _ in range(2):
-        flood.reached(flood.count() + 150)
+    # The second comes when they have caught up: while they do, every one waits for an answer, and
+    # one whose answer was lost tries for 20 seconds to get it before it shakes hands again.
+    for more in (150, 600):
+        flood.reached(flood.count() + more)
         assert ward.stop_gateway(signal.SIGKILL) == -signal.SIGKILL
         assert flood.runs()
         ward.start_gateway()
     flood.reached(flood.count() + 150)
-    # Not to its end: a node that lost an answer to a kill tries for 20 seconds to get it.
     assert flood.interrupt()["handshakes"] > 40
     assert compare(flood.acknowledged(), _read_by_all(ward)) == ([], [])
     status = ward.status()["outbox"]
@@ -141,12 +132,13 @@ def test_stop_in_the_middle_of_a_flood(ward: Ward, tmp_path: Path) -> None:
     to its nodes. What waited is delivered by the next run, an emergency before the backlog."""
     device = ward.enter("bracelet-1")
     ward.start_gateway()
-    flood = Flood(ward, tmp_path, nodes=20, speed=20, seconds=3)
+    flood = Flood(ward, tmp_path, nodes=20, speed=20, seconds=20)
     flood.reached(200)
     assert ward.stop_gateway(signal.SIGTERM) == 0
     assert flood.runs()
     ward.start_gateway()
-    assert flood.finish()["handshakes"] > 20
+    flood.reached(flood.count() + 2 * BATCH)
+    assert flood.interrupt()["handshakes"] > 20
     _send_emergency(ward, device)
     assert ward.waiting("routine") > 2 * BATCH
     assert ward.stop_gateway(signal.SIGTERM) == 0
@@ -165,7 +157,7 @@ def test_cloud_away_during_a_flood(ward: Ward, tmp_path: Path) -> None:
     """The cloud store goes and comes back: everything is stored meanwhile and delivered then."""
     device = ward.enter("bracelet-1")
     ward.start()
-    flood = Flood(ward, tmp_path, nodes=20, speed=20, seconds=4)
+    flood = Flood(ward, tmp_path, nodes=20, speed=20, seconds=20)
     flood.reached(300)
     assert ward.stop_cloud() == 0
     _send_emergency(ward, device)
@@ -175,7 +167,8 @@ def test_cloud_away_during_a_flood(ward: Ward, tmp_path: Path) -> None:
     ward.start_cloud()
     # The emergency lane asks again at least every two seconds, whatever the routine lane does.
     until(lambda: not ward.waiting("emergency"), within_s=4)
-    flood.finish()
+    flood.reached(flood.count() + 100)
+    flood.interrupt()
     read = _read_by_all(ward)
     assert compare([*flood.acknowledged(), EMERGENCY], read) == ([], [])
     assert ward.status()["outbox"]["dead"] == 0

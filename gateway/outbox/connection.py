@@ -8,6 +8,8 @@ from __future__ import annotations
 import sqlite3
 from typing import TYPE_CHECKING, Any, Protocol
 
+from gateway.errors import OutboxCorrupt
+
 if TYPE_CHECKING:
     from collections.abc import Sequence
     from pathlib import Path
@@ -33,3 +35,16 @@ def connect(path: Path) -> Connection:
         path, timeout=2.0, isolation_level=None, check_same_thread=False
     )
     return connection
+
+
+def ask(connection: Connection, sql: str, parameters: Sequence[object] = ()) -> Any:  # noqa: ANN401
+    """The first column of the only row. Raises OutboxCorrupt if there is no row."""
+    return ask_row(connection, sql, parameters)[0]
+
+
+def ask_row(connection: Connection, sql: str, parameters: Sequence[object] = ()) -> tuple[Any, ...]:
+    """The only row. Raises OutboxCorrupt if there is none."""
+    row = connection.execute(sql, parameters).fetchone()
+    if row is None:
+        raise OutboxCorrupt(f"no answer to {sql!r}")
+    return row

@@ -61,12 +61,6 @@ SIZE = {
     for lane, table in TABLES.items()
 }
 
-SIZE = {
-    lane: f"SELECT coalesce(sum(length(row)), 0) FROM {table} "
-    "WHERE number IN (SELECT value FROM json_each(?))"
-    for lane, table in TABLES.items()
-}
-
 BURY = {
     lane: f"INSERT OR REPLACE INTO dead (number, lane, row, reason, at_ms) "
     f"SELECT number, '{lane}', row, ?, ? FROM {table} WHERE number = ?"

@@ -1,8 +1,6 @@
-"""The only place that runs SQL: entries, envelopes, dead letters, alarms in one SQLite file.
+"""Entries, dead letters, and the small tables beside them, in one SQLite file.
 
-**Durable.** Write-ahead log with ``synchronous = FULL``, set and read back: ``NORMAL`` loses
-acknowledged rows in a power cut. ``locking_mode = EXCLUSIVE``: one connection, so no shared
-memory file, no reader that keeps the log growing, and a second process is turned away.
+**Durable.** What :mod:`gateway.outbox.configuring` sees to: a commit that returned is on disk.
 
 **Checked.** Each row has a checksum (SQLite has none, and its ``integrity_check`` does not look
 into a blob). The ledger says how many rows must be there, the mark beside the database says
@@ -19,15 +17,17 @@ import contextlib
 import json
 import os
 import sqlite3
-from importlib import resources
 from typing import TYPE_CHECKING, Any
 
 from gateway.errors import OutboxCorrupt, OutboxError
 from gateway.lane import Lane
 from gateway.outbox import queries
+from gateway.outbox.configuring import configure
+from gateway.outbox.connection import ask, ask_row
 from gateway.outbox.connection import connect as connect_sqlite
 from gateway.outbox.entry import DeadLetter, Entry
 from gateway.outbox.envelopes import Alarms, Envelopes
+from gateway.outbox.keys import Keys
 from gateway.outbox.mark import Mark
 from gateway.outbox.row import CELL_BYTES, ROW_OVERHEAD, intact, pack_rows, unpack
 
@@ -37,13 +37,9 @@ if TYPE_CHECKING:
 
     from gateway.outbox.connection import Connection, Cursor
 
-KEPT_KEYS = 65_536
-"""Keys of delivered messages that are kept: 1 MiB; a re-send after a reconnect comes sooner."""
-
 _DISK_MARGIN_BYTES = 16 << 20
 """Twice what the log grows to; an eighth of a partition that is smaller than usual."""
 
-_VERSION = 1
 DAMAGED = "damaged on disk: checksum"
 
 
@@ -80,62 +76,23 @@ class Store:
         except (sqlite3.Error, OSError) as error:
             raise OutboxError(f"{path}: cannot be opened: {error}") from error
         try:
-            self._configure()
+            configure(self._connection, path)
             self._load()
         except BaseException:
             self._connection.close()
             self._mark.close()
             raise
 
-    def _configure(self) -> None:
-        try:
-            # First of all: in WAL mode a later switch would leave the shared memory file in use.
-            self._ask("PRAGMA locking_mode = EXCLUSIVE")
-            mode = self._ask("PRAGMA journal_mode = WAL")
-            self._execute("PRAGMA synchronous = FULL")
-            self._execute("PRAGMA journal_size_limit = 8388608")
-            self._execute("BEGIN IMMEDIATE")
-            version = self._ask("PRAGMA user_version")
-            if version == 0:
-                self._make_schema()
-            self._execute("COMMIT")
-        except sqlite3.OperationalError as error:
-            if "locked" in str(error):
-                raise OutboxError(
-                    f"{self._path}: in use by a running gateway; ask it, or stop it first"
-                ) from error
-            raise OutboxError(f"{self._path}: cannot be opened: {error}") from error
-        except sqlite3.DatabaseError as error:
-            raise OutboxCorrupt(f"{self._path}: {error}") from error
-        if version not in (0, _VERSION):
-            raise OutboxError(
-                f"{self._path}: version {version}, this program knows {_VERSION}; "
-                "it was written by a newer one"
-            )
-        # 2 is FULL. A build or a file system that answers otherwise must not acknowledge.
-        self._page_size: int = self._ask("PRAGMA page_size")
-        if mode != "wal" or self._ask("PRAGMA synchronous") != 2:
-            raise OutboxError(
-                f"{self._path}: SQLite does not keep journal_mode = WAL with synchronous = FULL"
-            )
-
-    def _make_schema(self) -> None:
-        script = resources.files("gateway.outbox").joinpath("schema.sql").read_text("utf-8")
-        code = "\n".join(line.partition("--")[0] for line in script.splitlines())
-        for statement in code.split(";"):
-            if statement.strip():
-                self._execute(statement)
-        self._execute(f"PRAGMA user_version = {_VERSION}")
-
     def _load(self) -> None:
         try:
-            ledger = self._row(queries.LEDGER)
-            totals = {lane: self._row(queries.TOTALS[lane]) for lane in Lane}
-            dead = self._row(queries.DEAD_TOTALS)
+            self._page_size: int = self._ask("PRAGMA page_size")
+            ledger = ask_row(self._connection, queries.LEDGER)
+            totals = {lane: ask_row(self._connection, queries.TOTALS[lane]) for lane in Lane}
+            dead = ask_row(self._connection, queries.DEAD_TOTALS)
             self.envelopes = Envelopes(self._connection)
             self.alarms = Alarms(self._connection)
-            keys = self._execute(queries.KEYS_SIZES).fetchall()
-        except sqlite3.DatabaseError as error:
+            self.keys = Keys(self._connection)
+        except (sqlite3.DatabaseError, OutboxCorrupt) as error:
             raise OutboxCorrupt(f"{self._path}: {error}") from error
         self.last_number: int = ledger[0]
         self._removed: int = ledger[1]
@@ -148,8 +105,6 @@ class Store:
         }
         self.dead_rows: int = dead[0]
         self.dead_size: int = dead[1] + dead[0] * CELL_BYTES
-        self._keys: list[tuple[int, int]] = [(id_, size // 16) for id_, size in keys]
-        self._kept = sum(count for _, count in self._keys)
         self._ledger_written: tuple[int, ...] = tuple(ledger)
         self.commits = 0
         self._find_losses()
@@ -273,13 +228,7 @@ class Store:
         size = sum(len(entry.sealed) for _, entry in entries) + len(entries) * ROW_OVERHEAD
         self._delete(lane, [number for number, _ in entries], size)
         self.delivered[lane] += len(entries)
-        keys = b"".join(entry.key for _, entry in entries if entry.key is not None)
-        if keys:
-            highest = max(number for number, _ in entries)
-            self._execute(queries.KEYS_INSERT, (highest, keys))
-            self._keys.append((self._ask("SELECT last_insert_rowid()"), len(keys) // 16))
-            self._kept += len(keys) // 16
-            self._forget_keys()
+        self.keys.keep(entries)
 
     def _delete(self, lane: Lane, numbers: Sequence[int], size: int) -> None:
         self._execute(queries.DELETE[lane], (json.dumps(numbers),))
@@ -288,26 +237,6 @@ class Store:
         self._removed += len(numbers)
         self.rows[lane] -= len(numbers)
         self.sizes[lane] -= size
-
-    def _forget_keys(self) -> None:
-        last = None
-        while self._kept - self._keys[0][1] >= KEPT_KEYS:
-            last, count = self._keys.pop(0)
-            self._kept -= count
-        if last is not None:
-            self._execute(queries.KEYS_DELETE, (last,))
-
-    def recent_keys(self) -> list[bytes]:
-        """The last :data:`KEPT_KEYS` keys, of waiting and of delivered entries, oldest first."""
-        found: list[tuple[int, bytes]] = []
-        for lane in Lane:
-            for number, blob in self._execute(queries.NEWEST[lane], (KEPT_KEYS,)).fetchall():
-                if intact(lane, number, blob) and (key := unpack(lane, blob).key) is not None:
-                    found.append((number, key))
-        for number, keys in self._execute(queries.KEYS).fetchall():
-            found += ((number, keys[at : at + 16]) for at in range(0, len(keys), 16))
-        found.sort(key=lambda item: item[0])
-        return [key for _, key in found[-KEPT_KEYS:]]
 
     # --- dead letters
 
@@ -406,11 +335,5 @@ class Store:
     def _execute(self, sql: str, parameters: Sequence[object] = ()) -> Cursor:
         return self._connection.execute(sql, parameters)
 
-    def _row(self, sql: str, parameters: Sequence[object] = ()) -> tuple[Any, ...]:
-        row = self._execute(sql, parameters).fetchone()
-        if row is None:
-            raise OutboxCorrupt(f"{self._path}: no answer to {sql!r}")
-        return row
-
     def _ask(self, sql: str, parameters: Sequence[object] = ()) -> Any:  # noqa: ANN401
-        return self._row(sql, parameters)[0]
+        return ask(self._connection, sql, parameters)

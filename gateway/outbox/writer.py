@@ -197,7 +197,7 @@ class Writer:
 
     async def recent_keys(self) -> list[bytes]:
         """Keys of the last 65,536 messages that had one, delivered ones included, oldest first."""
-        return await self._ask(Lane.ROUTINE, lambda clerk: clerk.store.recent_keys())
+        return await self._ask(Lane.ROUTINE, lambda clerk: clerk.store.keys.recent())
 
     async def alarms(self) -> list[tuple[bytes, bytes]]:
         """The kept alarms (id, sealed), oldest change first."""

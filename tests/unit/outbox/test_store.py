@@ -1,4 +1,4 @@
-"""gateway.outbox.store, with its connection and its small tables"""
+"""gateway.outbox.store, with its connection, its configuring and its small tables"""
 
 from __future__ import annotations
 
@@ -13,7 +13,8 @@ from gateway.errors import OutboxError
 from gateway.lane import Lane
 from gateway.outbox import queries
 from gateway.outbox.connection import connect
-from gateway.outbox.store import DAMAGED, KEPT_KEYS, Store
+from gateway.outbox.keys import KEPT_KEYS
+from gateway.outbox.store import DAMAGED, Store
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
@@ -178,7 +179,7 @@ def test_keys_of_delivered_messages_are_kept_for_a_while(
     store.commit()
     store.close()
     again = Store(path)
-    assert again.recent_keys() == [entries[n].key for n in (0, 2, 4)]
+    assert again.keys.recent() == [entries[n].key for n in (0, 2, 4)]
     again.close()
 
 
@@ -192,7 +193,7 @@ def test_old_keys_are_forgotten(
         store.begin()
         store.remove_delivered(Lane.ROUTINE, entries[at : at + chunk])
         store.commit()
-    assert store.recent_keys() == [entry.key for _, entry in entries[-KEPT_KEYS:]]
+    assert store.keys.recent() == [entry.key for _, entry in entries[-KEPT_KEYS:]]
     assert connection.execute("SELECT count(*) FROM delivered_keys").fetchone() == (8,)
 
 

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import pytest
 
-from gateway import control
+from gateway import control, provision
 from gateway.coap.numbers import Code
 from gateway.node.link import Link
 from gateway.reader import profile
@@ -62,6 +62,7 @@ class Ward:
         self.device: Device
         self.cloud: subprocess.Popen[bytes] | None = None
         self.gateway: subprocess.Popen[bytes] | None = None
+        self._links: list[Link] = []
         self._others: list[subprocess.Popen[bytes]] = []
 
     # -- commands
@@ -75,7 +76,14 @@ class Ward:
         return self.command("--config", str(self.config), *words, code=code)
 
     def init(self) -> None:
+        """By the command line."""
         self.command("init", str(self.folder), "--ward", "W1", "--port-base", str(self.port_base))
+
+    def make(self) -> None:
+        """The same without a process of its own."""
+        provision.make_ward(
+            self.folder, ward="W1", cloud_url=None, port_base=self.port_base, wall=time.time()
+        )
 
     def add_device(self, name: str, patient: str | None = None) -> Device:
         """Enter a device; a gateway that runs knows it within two seconds."""
@@ -213,20 +221,25 @@ class Ward:
 
         async def exchange() -> int:
             link = await self.link(device)
-            try:
-                answer = await link.request(
-                    Code.POST, path.split("/"), payload=pack, content_format=110
-                )
-            finally:
-                link.close()
+            answer = await link.request(
+                Code.POST, path.split("/"), payload=pack, content_format=110
+            )
+            await self.close_links()
             return answer.code
 
         return asyncio.run(exchange())
 
     async def link(self, device: Device) -> Link:
-        """A node's association with the gateway."""
+        """A node's association with the gateway, until :meth:`close_links`."""
         key = device.key.encode()
-        return await Link.open("127.0.0.1", self.port_base, identity=device.id, key=key)
+        link = await Link.open("127.0.0.1", self.port_base, identity=device.id, key=key)
+        self._links.append(link)
+        return link
+
+    async def close_links(self) -> None:
+        while self._links:
+            self._links.pop().close()
+        await asyncio.sleep(0)  # asyncio closes a socket in the next turn of its loop
 
     def coap_client(self, library: str, device: Device, path: str, *options: str) -> str:
         """What libcoap's client logs of one exchange: the messages, as it prints them."""
@@ -291,23 +304,30 @@ def _free_port_base() -> int:
 def _ward(folder: Path) -> Iterator[Ward]:
     made = Ward(folder)
     try:
-        made.init()
         yield made
     finally:
         made.end()
 
 
 @pytest.fixture
-def ward(tmp_path: Path) -> Iterator[Ward]:
-    """Initialised, nothing runs."""
+def new_ward(tmp_path: Path) -> Iterator[Ward]:
+    """Not even initialised."""
     with _ward(tmp_path) as made:
         yield made
+
+
+@pytest.fixture
+def ward(new_ward: Ward) -> Ward:
+    """Initialised, nothing runs."""
+    new_ward.make()
+    return new_ward
 
 
 @pytest.fixture(scope="module")
 def running(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Ward]:
     """One that runs and has a device, for tests that look at the newest messages only."""
     with _ward(tmp_path_factory.mktemp("running")) as made:
+        made.make()
         made.device = made.enter("bracelet-1")
         made.start()
         yield made

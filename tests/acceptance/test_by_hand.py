@@ -58,9 +58,11 @@ def _codes(said: str) -> list[str]:
 
 
 def test_two_clients_send_and_each_recipient_reads_its_lane(
-    ward: Ward, cbor: str, text: str
+    new_ward: Ward, cbor: str, text: str
 ) -> None:
     """CBOR and JSON are stored and read by the doctor; an alarm by the alarm centre alone."""
+    ward = new_ward
+    ward.init()
     device = ward.add_device("bracelet-1", "P1")
     ward.start()
     said = ward.coap_client("openssl", device, "v", "-m", "post", "-t", "112", "-f", cbor)

@@ -14,13 +14,14 @@ import cbor2
 from cryptography.exceptions import InvalidTag
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
+from gateway.errors import OutboxError
 from gateway.vitals.alarms import Alarm, Alarms
 from gateway.vitals.assessment import Priority
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
 
-    from gateway.intake import Admitted
+    from gateway.intake import Judged
 
 _log = logging.getLogger("alarms")
 
@@ -29,7 +30,7 @@ _NONCE_BYTES: Final = 12
 
 @dataclass(slots=True)
 class AlarmBook:
-    """Follows what intake admits.
+    """Follows what intake judges.
 
     key: 32 bytes. keep: stores (key, sealed) pairs and forgets keys, durably, before returning to
     routine work (see :meth:`gateway.outbox.writer.Writer.keep_alarms`).
@@ -50,27 +51,22 @@ class AlarmBook:
                 _log.error("a stored alarm cannot be opened: was local.key replaced?")
         self.alarms.restore(found)
 
-    def admitted(self, admitted: Admitted, device: str) -> None:
-        """A message has been judged: raise and resolve what it shows."""
-        if admitted.assessment is None:
-            return
-        entry = admitted.entry
-        changed = self.alarms.update(
-            admitted.patient,
-            device,
-            admitted.assessment,
-            record_id=entry.id,
-            wall=entry.received_ms / 1000,
-        )
+    def judged(self, judged: Judged, wall: float) -> None:
+        """A pack has been judged: raise and resolve what it shows. Does not raise."""
+        name, patient, device, assessment = judged
+        changed = self.alarms.update(patient, device, assessment, record_id=name, wall=wall)
         if not changed:
             return
         for alarm in changed:
             state = "raised" if alarm.resolved is None else "resolved"
             _log.warning("alarm %s: rule %s, device %s", state, alarm.rule, alarm.device)
-        self.keep(
-            [(alarm.key, self._seal(alarm)) for alarm in changed if alarm.resolved is None],
-            [alarm.key for alarm in changed if alarm.resolved is not None],
-        )
+        try:
+            self.keep(
+                [(alarm.key, self._seal(alarm)) for alarm in changed if alarm.resolved is None],
+                [alarm.key for alarm in changed if alarm.resolved is not None],
+            )
+        except OutboxError as error:
+            _log.critical("an alarm cannot be stored: %s", error)
 
     def _seal(self, alarm: Alarm) -> bytes:
         nonce = self.random(_NONCE_BYTES)

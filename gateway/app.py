@@ -11,7 +11,6 @@ import hashlib
 import hmac
 import logging
 import os
-import ssl
 import time
 from collections import deque
 from dataclasses import asdict
@@ -20,7 +19,6 @@ from importlib.metadata import version
 from typing import TYPE_CHECKING, Any, Final
 
 from certs import files, verify
-from gateway import sinks
 from gateway.alarm_book import AlarmBook
 from gateway.coap.exchanges import Exchanges
 from gateway.config import loading
@@ -42,10 +40,10 @@ from gateway.intake import Intake, RecentKeys
 from gateway.lane import Lane
 from gateway.outbox.salvage import open_store
 from gateway.outbox.writer import Writer
-from gateway.registry import load_all
 from gateway.roster.devices import Devices
 from gateway.roster.recipients import Recipients
 from gateway.roster.ward import Ward
+from gateway.uplink import cloud_sink
 from gateway.vitals.alarms import Alarms
 from gateway.vitals.triage import Config as TriageConfig
 from gateway.vitals.triage import Triage
@@ -137,6 +135,7 @@ class Gateway:
             ),
             recent=RecentKeys(await self._writer.recent_keys()),
             check_room=self._writer.check_room,
+            on_judged=self._book.judged,
             random=os.urandom,
         )
         self._driver = Driver(
@@ -150,7 +149,6 @@ class Gateway:
             ),
             clock=self._clock,
             send=self._sockets.send,
-            on_admitted=self._book.admitted,
         )
         self._lane = AiocoapLane(
             self._driver.send,
@@ -305,35 +303,6 @@ class Gateway:
             }
             for alarm in self._book.alarms.active()
         ]
-
-
-def cloud_sink(loaded: Loaded, lane: Lane) -> sinks.Sink:
-    """The way to the ward's cloud store. Raises ConfigError."""
-    load_all(sinks)
-    section = loaded.configuration.gateway
-    identity = sinks.Identity(
-        section.name, files.load_private(section.key), _client_context(loaded)
-    )
-    make: Any = sinks.sinks.get("cloud")
-    sink: sinks.Sink = make(make.Config(url=loaded.configuration.cloud.url), lane, identity)
-    return sink
-
-
-def _client_context(loaded: Loaded) -> ssl.SSLContext:
-    """TLS towards the cloud store: our certificate, their authority. Raises ConfigError."""
-    section = loaded.configuration.gateway
-    try:
-        context = ssl.create_default_context(cafile=section.ca)
-        context.load_cert_chain(section.certificate, section.key)
-    except (OSError, ssl.SSLError) as error:
-        raise ConfigError(
-            [
-                f"{loaded.path}: [gateway] certificate, key, ca: cannot be used for TLS ({error}); "
-                f"they are {section.certificate}, {section.key}, {section.ca}"
-            ]
-        ) from None
-    context.minimum_version = ssl.TLSVersion.TLSv1_2
-    return context
 
 
 def _local_key(state: os.PathLike[str]) -> bytes:

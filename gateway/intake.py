@@ -64,8 +64,15 @@ class Admitted(NamedTuple):
     entry: Entry
     envelope: Envelope | None
     """Of a new epoch: to be stored with the entry or before it."""
-    assessment: Assessment | None
+
+
+class Judged(NamedTuple):
+    """What triage says of one pack, whether or not there is room to store it."""
+
+    record_id: bytes
     patient: str
+    device: str
+    assessment: Assessment
 
 
 class Repeated(NamedTuple):
@@ -89,6 +96,7 @@ class _Work:
         "device",
         "key",
         "lane",
+        "name",
         "offer",
         "pack",
         "place",
@@ -104,6 +112,7 @@ class _Work:
         self.key: bytes | None = None
         self.assessment: Assessment | None = None
         self.lane = Lane.ROUTINE
+        self.name: bytes
         self.plaintext: bytes
 
 
@@ -144,7 +153,8 @@ class Intake:
     """See the module.
 
     gateway: its name, bound into every record. check_room: raises OutboxFull for a lane and a
-    size.
+    size. on_judged: hears of every judgement and its time (UTC), also when the record is then
+    refused: an alarm must not depend on room. It does not raise.
     """
 
     def __init__(
@@ -156,6 +166,7 @@ class Intake:
         epochs: Epochs,
         recent: RecentKeys,
         check_room: Callable[[Lane, int], None],
+        on_judged: Callable[[Judged, float], None],
         random: Callable[[int], bytes],
     ) -> None:
         self._gateway = gateway
@@ -164,6 +175,7 @@ class Intake:
         self._epochs = epochs
         self._recent = recent
         self._check_room = check_room
+        self._on_judged = on_judged
         self._id_tail = random(6)
         self._id_count = 0
         self.clock_quality = "synchronised"
@@ -225,6 +237,7 @@ class Intake:
     def _judge(self, one: _Work, now: float, wall: float) -> None:
         """Triage; what nobody here can open has the lane that its node chose."""
         declared = one.offer.kind in _DECLARED
+        one.name = self._record_id(int(wall * 1000))
         if one.pack is None:
             one.lane = Lane.EMERGENCY if declared else Lane.ROUTINE
             return
@@ -238,6 +251,7 @@ class Intake:
             lenient_units=assignment.lenient_units,
         )
         one.lane = one.assessment.lane
+        self._on_judged(Judged(one.name, assignment.patient, one.device, one.assessment), wall)
 
     def _write(self, one: _Work, now: float, wall: float) -> None:
         """The plaintext of the record."""
@@ -260,11 +274,11 @@ class Intake:
         sealer, envelope = self._epochs.current(
             pseudonym, lane, assignment.readers[lane], now=now, wall=wall
         )
-        name, epoch = self._record_id(received_ms), sealer.epoch
+        name, epoch = one.name, sealer.epoch
         header = record.Header(name, pseudonym, lane, received_ms, epoch)
         sealed = sealer.seal(one.plaintext, record.external_aad(self._gateway, header))
         entry = Entry(name, lane, pseudonym, received_ms, epoch, sealed, one.key)
-        return Admitted(entry, envelope, one.assessment, assignment.patient)
+        return Admitted(entry, envelope)
 
     def _record_id(self, received_ms: int) -> bytes:
         """UUID version 7 (RFC 9562 section 5.7): milliseconds, a counter, bytes of this process."""

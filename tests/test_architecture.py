@@ -22,6 +22,7 @@ ROWS = [
     ["gateway.cli"],
     ["gateway.demonstration"],
     ["gateway.app", "gateway.provision"],
+    ["gateway.uplink"],
     ["gateway.config"],
     ["gateway.control", "proxy", "cloud", "gateway.reader"],
     ["gateway.ingress", "gateway.delivery", "gateway.node"],

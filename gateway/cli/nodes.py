@@ -151,7 +151,10 @@ def _simulate(args: argparse.Namespace) -> int:
         raise UsageError("--nodes must be 1 or more, --speed above 0, --loss from 0 to below 1")
     nodes = _from_file(args.node_file) if args.node_file else _from_ward(args)
     with contextlib.ExitStack() as stack:
-        journal = stack.enter_context(args.journal.open("a")) if args.journal else None
+        try:
+            journal = stack.enter_context(args.journal.open("a")) if args.journal else None
+        except OSError as error:
+            raise UsageError(f"--journal: {error}") from None
         fleet = Fleet(
             target,
             nodes,

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from certs import files
 from gateway import control
-from gateway.app import Gateway, cloud_sink
+from gateway.app import Gateway
 from gateway.cli import places
 from gateway.cli.output import show
 from gateway.clock import SystemClock
@@ -19,6 +19,7 @@ from gateway.errors import GatewayError, UsageError
 from gateway.ingress.udp import Sockets
 from gateway.lane import Lane
 from gateway.telemetry import log
+from gateway.uplink import cloud_sink
 
 if TYPE_CHECKING:
     import argparse

@@ -12,7 +12,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections import Counter
-from typing import TYPE_CHECKING, Final, NamedTuple, cast
+from typing import TYPE_CHECKING, Final, cast
 
 from gateway.coap import fastlane
 from gateway.coap.exchanges import InProgress, Replay
@@ -28,6 +28,7 @@ from gateway.errors import (
     SealError,
     TooManyRequestsError,
 )
+from gateway.ingress.batch import Batch, Waiting
 from gateway.intake import Admitted, Offer, Repeated
 from gateway.lane import Lane
 
@@ -37,20 +38,18 @@ if TYPE_CHECKING:
     from gateway.clock import Clock
     from gateway.coap.exchanges import Exchanges
     from gateway.coap.fastlane import Kind, Telemetry
-    from gateway.cose.envelope import Envelope
     from gateway.dtls.association import Association, Path
     from gateway.dtls.server import Server
     from gateway.endpoint import Endpoint
     from gateway.ingress.aiocoap_lane import AiocoapLane
     from gateway.ingress.rate import Rates
     from gateway.intake import Intake, Outcome
-    from gateway.outbox.entry import Entry
     from gateway.outbox.writer import Writer
 
 _log = logging.getLogger("ingress")
 
-_RETRY_AFTER_RATE_S: Final = 1.0
-"""Max-Age of 4.29: the bucket has a token again by then."""
+_RETRY_BEING_STORED_S: Final = 1.0
+"""Max-Age of 5.03 for a message whose first copy is still on its way to the disk."""
 
 _RETRY_AFTER_STOP_S: Final = 10.0
 """Max-Age of 5.03 while stopping: a restart takes less."""
@@ -58,38 +57,10 @@ _RETRY_AFTER_STOP_S: Final = 10.0
 _DECLARED: Final = (fastlane.Kind.ALARM, fastlane.Kind.SEALED_ALARM)
 
 
-class _Waiting(NamedTuple):
-    """An accepted message whose answer waits for the commit."""
-
-    key: bytes | None
-    association: Association | None
-    telemetry: Telemetry | None
-    stored: asyncio.Future[None] | None
-    """Of a message that came by the aiocoap lane, instead of association and telemetry."""
-
-
-class _Batch:
-    """What one burst gives the outbox, for one lane."""
-
-    __slots__ = ("entries", "envelopes", "waiting")
-
-    def __init__(self) -> None:
-        self.entries: list[Entry] = []
-        self.envelopes: list[Envelope] = []
-        self.waiting: list[_Waiting] = []
-
-    def add(self, admitted: Admitted, waiting: _Waiting) -> None:
-        self.entries.append(admitted.entry)
-        self.waiting.append(waiting)
-        if admitted.envelope is not None:
-            self.envelopes.append(admitted.envelope)
-
-
 class Driver:
     """Joins sockets, associations, both lanes of ingress, intake and outbox.
 
-    send: puts a datagram on the wire. on_admitted: called for each admitted message, before it is
-    stored, with its device.
+    send: puts a datagram on the wire.
     """
 
     def __init__(
@@ -103,7 +74,6 @@ class Driver:
         emergency_rates: Rates,
         clock: Clock,
         send: Callable[[bytes, Path], None],
-        on_admitted: Callable[[Admitted, str], None],
     ) -> None:
         self._server = server
         self._exchanges = exchanges
@@ -113,7 +83,6 @@ class Driver:
         self._emergency_rates = emergency_rates
         self._clock = clock
         self._send = send
-        self._on_admitted = on_admitted
         self._associations: dict[int, Association] = {}
         self._lane: AiocoapLane | None = None
         self.refusing: str | None = None
@@ -160,13 +129,13 @@ class Driver:
                 Offer(association.endpoint, telemetry[3], telemetry[4], telemetry[5])
                 for association, telemetry in asked
             ]
-            batches = {lane: _Batch() for lane in Lane}
+            batches = {lane: Batch() for lane in Lane}
             for (association, telemetry), outcome in zip(
                 asked, self._admit(offers, now, wall), strict=True
             ):
                 if isinstance(outcome, Admitted):
                     entry = outcome.entry
-                    waiting = _Waiting(entry.key, association, telemetry, None)
+                    waiting = Waiting(entry.key, association, telemetry, None)
                     batches[entry.lane].add(outcome, waiting)
                 else:
                     self._not_admitted(association, telemetry, outcome, now)
@@ -203,9 +172,7 @@ class Driver:
             if self.refusing is not None:
                 refused[place] = OutboxFull(self.refusing, retry_after_s=_RETRY_AFTER_STOP_S)
             elif rates.over(endpoint.device, now):
-                refused[place] = TooManyRequestsError(
-                    "too many messages a second", _RETRY_AFTER_RATE_S
-                )
+                refused[place] = TooManyRequestsError("too many messages a second", rates.wait_s)
         if refused:
             taken = [offer for place, offer in enumerate(offers) if place not in refused]
             rest = iter(self._intake.admit(taken, now=now, wall=wall))
@@ -213,10 +180,9 @@ class Driver:
         else:
             outcomes = self._intake.admit(offers, now=now, wall=wall)
         admitted = 0
-        for offer, outcome in zip(offers, outcomes, strict=True):
+        for outcome in outcomes:
             if isinstance(outcome, Admitted):
                 admitted += 1
-                self._on_admitted(outcome, offer.endpoint.device)
             elif isinstance(outcome, Repeated):
                 self.counts["repeated"] += 1
             elif isinstance(outcome, GatewayError):
@@ -273,15 +239,15 @@ class Driver:
             raise outcome
         if isinstance(outcome, Repeated):
             if not outcome.stored:
-                raise OutboxFull("this message is being stored; ask again", _RETRY_AFTER_RATE_S)
+                raise OutboxFull("this message is being stored; ask again", _RETRY_BEING_STORED_S)
             return
         stored = asyncio.get_running_loop().create_future()
-        batch = _Batch()
-        batch.add(outcome, _Waiting(outcome.entry.key, None, None, stored))
+        batch = Batch()
+        batch.add(outcome, Waiting(outcome.entry.key, None, None, stored))
         self._submit(batch)
         await stored
 
-    def _submit(self, batch: _Batch) -> None:
+    def _submit(self, batch: Batch) -> None:
         if batch.entries:
             self._writer.submit(batch.entries, batch.envelopes, batch.waiting)
 
@@ -291,7 +257,7 @@ class Driver:
         """These are on disk: answer. Called by the writer, once for each commit."""
         now = self._clock.monotonic()
         for batch in batches:
-            for key, association, telemetry, stored in cast("list[_Waiting]", batch):
+            for key, association, telemetry, stored in cast("list[Waiting]", batch):
                 if key is not None:
                     self._intake.stored(key)
                 if association is not None and telemetry is not None:

@@ -17,6 +17,11 @@ class Rates:
         self.per_s = per_s
         self._buckets: dict[str, tuple[float, float]] = {}
 
+    @property
+    def wait_s(self) -> float:
+        """After so long a device over its rate has a token again."""
+        return 1.0 / self.per_s if self.per_s else 0.0
+
     def over(self, device: str, now: float) -> bool:
         """Take one token; True when there was none."""
         if not self.per_s:

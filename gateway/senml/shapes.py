@@ -45,6 +45,9 @@ _DEVICES: Final = 2048
 _SHAPES: Final = 4
 """Of one device: with no beat, one, two or three in the pack. A shape takes about 2 KiB."""
 
+_RECORDS: Final = 32
+"""Of one shape: a bracelet sends 4 to 20. Larger packs go the general way."""
+
 _VARIABLE: Final = frozenset((VALUE, TIME, BASE_TIME))
 _CONSTANT: Final = frozenset((NAME, UNIT, BOOLEAN, TEXT, BASE_NAME, BASE_UNIT, BASE_VERSION))
 
@@ -131,7 +134,7 @@ class Shapes:
 
     def learn(self, device: str, payload: bytes, records: Sequence[Record]) -> None:
         """Remember the shape of a valid pack that was read as ``records``, if it has one."""
-        shape = _cut(payload, records)
+        shape = _cut(payload, records) if len(records) <= _RECORDS else None
         if shape is None:
             return
         known = self._devices.setdefault(device, [])

@@ -56,7 +56,7 @@ class Alarms:
     def update(
         self, patient: str, device: str, assessment: Assessment, *, record_id: bytes, wall: float
     ) -> list[Alarm]:
-        """The alarms that this record raises or resolves, resolved ones first."""
+        """The alarms that this record raises, resolves or, at the cap, pushes out."""
         active = self._active.get(patient)
         if active is None and assessment.priority is not Priority.EMERGENCY:
             return []
@@ -79,8 +79,10 @@ class Alarms:
                     wall,
                     None,
                 )
+                evicted = self._add(alarm)
+                if evicted is not None:
+                    changed.insert(0, evicted._replace(resolved=wall))
                 changed.append(alarm)
-                self._add(alarm)
         return changed
 
     def active(self) -> list[Alarm]:
@@ -96,13 +98,16 @@ class Alarms:
             if alarm.resolved is None:
                 self._add(alarm)
 
-    def _add(self, alarm: Alarm) -> None:
+    def _add(self, alarm: Alarm) -> Alarm | None:
+        """The alarm that had to make room, if one had to."""
+        evicted = None
         if alarm.rule not in self._active.get(alarm.patient, ()):
             if self._count >= self._max_active:
                 oldest = self.active()[0]
-                self._remove(oldest.patient, oldest.rule)
+                evicted = self._remove(oldest.patient, oldest.rule)
             self._count += 1
         self._active.setdefault(alarm.patient, {})[alarm.rule] = alarm
+        return evicted
 
     def _remove(self, patient: str, rule: str) -> Alarm:
         alarm = self._active[patient].pop(rule)

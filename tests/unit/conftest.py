@@ -16,7 +16,7 @@ from gateway.cose import encrypt0, record
 from gateway.cose.envelope import open_envelope_untrusted
 from gateway.cose.epochs import Config as EpochsConfig
 from gateway.cose.epochs import Epochs
-from gateway.intake import Intake, RecentKeys
+from gateway.intake import Intake, Judged, RecentKeys
 from gateway.roster.devices import Devices, new_device
 from gateway.roster.files import change
 from gateway.roster.recipients import Recipients
@@ -94,6 +94,7 @@ class Desk:
         *,
         recent: Iterable[bytes] = (),
         check_room: Callable[[Lane, int], None] = lambda lane, size: None,
+        on_judged: Callable[[Judged, float], None] = lambda judged, wall: None,
     ) -> Intake:
         return Intake(
             gateway="gateway",
@@ -102,6 +103,7 @@ class Desk:
             epochs=Epochs(EpochsConfig(), "gateway", self.key, self.certificate, os.urandom),
             recent=RecentKeys(recent),
             check_room=check_room,
+            on_judged=on_judged,
             random=os.urandom,
         )
 

@@ -8,9 +8,8 @@ from typing import TYPE_CHECKING
 import pytest
 
 from gateway.alarm_book import AlarmBook
-from gateway.intake import Admitted
-from gateway.lane import Lane
-from gateway.outbox.entry import Entry
+from gateway.errors import OutboxCorrupt
+from gateway.intake import Judged
 from gateway.vitals.alarms import Alarms
 from gateway.vitals.assessment import Assessment, Finding, Priority
 
@@ -42,19 +41,18 @@ def book(kept: Kept, key: bytes = KEY) -> AlarmBook:
     return made
 
 
-def admitted(*rules: str, number: int = 1, patient: str = "Mr Secret") -> Admitted:
+def judged(
+    *rules: str, number: int = 1, patient: str = "Mr Secret", device: str = "bracelet-1"
+) -> Judged:
     findings = tuple(Finding(rule, Priority.EMERGENCY, DETAIL, WALL - 4) for rule in rules)
     priority = Priority.EMERGENCY if rules else Priority.ROUTINE
-    lane = Lane.EMERGENCY if rules else Lane.ROUTINE
-    name = number.to_bytes(16, "big")
-    entry = Entry(name, lane, b"p" * 16, int(WALL * 1000), b"e" * 16, b"sealed", None)
-    return Admitted(entry, None, Assessment(priority, findings, None), patient)
+    return Judged(number.to_bytes(16, "big"), patient, device, Assessment(priority, findings, None))
 
 
 def test_an_alarm_survives_a_restart() -> None:
     kept = Kept()
     first = book(kept)
-    first.admitted(admitted("asystole", "verdict"), "bracelet-1")
+    first.judged(judged("asystole", "verdict"), WALL)
     (one, two) = book(kept).alarms.active()
     assert [one, two] == first.alarms.active()
     assert (one.patient, one.device, one.detail) == ("Mr Secret", "bracelet-1", DETAIL)
@@ -66,38 +64,37 @@ def test_an_alarm_survives_a_restart() -> None:
 def test_an_alarm_that_is_over_is_forgotten() -> None:
     kept = Kept()
     first = book(kept)
-    first.admitted(admitted("asystole", "verdict"), "bracelet-1")
-    first.admitted(admitted("verdict", number=2), "bracelet-1")
+    first.judged(judged("asystole", "verdict"), WALL)
+    first.judged(judged("verdict", number=2), WALL)
     assert [one.rule for one in book(kept).alarms.active()] == ["verdict"]
-    first.admitted(admitted(number=3), "bracelet-1")
+    first.judged(judged(number=3), WALL)
     assert kept.stored == {}
     assert book(kept).alarms.active() == []
 
 
 def test_after_a_restart_an_alarm_is_not_raised_again_and_can_end() -> None:
     kept = Kept()
-    book(kept).admitted(admitted("asystole"), "bracelet-1")
+    book(kept).judged(judged("asystole"), WALL)
     again = book(kept)
     calls = kept.calls
-    again.admitted(admitted("asystole", number=2), "bracelet-1")
+    again.judged(judged("asystole", number=2), WALL)
     assert kept.calls == calls
-    again.admitted(admitted(number=3), "bracelet-1")
+    again.judged(judged(number=3), WALL)
     assert kept.stored == {}
 
 
 def test_nothing_is_written_while_nothing_changes() -> None:
     kept = Kept()
     one = book(kept)
-    one.admitted(admitted(), "bracelet-1")
-    one.admitted(admitted()._replace(assessment=None), "bracelet-1")
+    one.judged(judged(), WALL)
     assert kept.calls == 0
 
 
 def test_nothing_of_a_patient_reaches_the_disk_in_the_clear() -> None:
     kept = Kept()
     one = book(kept)
-    one.admitted(admitted("asystole"), "bracelet-1")
-    one.admitted(admitted("asystole", number=2, patient="Mrs Other"), "bracelet-2")
+    one.judged(judged("asystole"), WALL)
+    one.judged(judged("asystole", number=2, patient="Mrs Other", device="bracelet-2"), WALL)
     everything = b"".join(name + sealed for name, sealed in kept.stored.items())
     for word in (b"Secret", b"Other", b"bracelet", b"beat"):
         assert word not in everything
@@ -111,8 +108,8 @@ def test_what_cannot_be_opened_is_passed_over_with_a_word(
     """The gateway starts, and the other alarms are there."""
     kept = Kept()
     first = book(kept)
-    first.admitted(admitted("asystole"), "bracelet-1")
-    first.admitted(admitted("verdict", number=2, patient="Mrs Other"), "bracelet-2")
+    first.judged(judged("asystole"), WALL)
+    first.judged(judged("verdict", number=2, patient="Mrs Other", device="bracelet-2"), WALL)
     (name, sealed), *_ = kept.stored.items()
     if how == "key":
         assert book(kept, b"x" * 32).alarms.active() == []
@@ -131,9 +128,26 @@ def test_what_cannot_be_opened_is_passed_over_with_a_word(
 
 def test_the_log_has_the_device_and_no_patient(caplog: pytest.LogCaptureFixture) -> None:
     one = book(Kept())
-    one.admitted(admitted("asystole"), "bracelet-1")
-    one.admitted(admitted(number=2), "bracelet-1")
+    one.judged(judged("asystole"), WALL)
+    one.judged(judged(number=2), WALL)
     assert [record.getMessage() for record in caplog.records] == [
         "alarm raised: rule asystole, device bracelet-1",
         "alarm resolved: rule asystole, device bracelet-1",
     ]
+
+
+def test_an_alarm_that_cannot_be_stored_is_there_all_the_same() -> None:
+    def broken(changed: object, gone: object) -> None:
+        raise OutboxCorrupt("the disk is gone")
+
+    one = AlarmBook(KEY, os.urandom, broken, Alarms())
+    one.judged(judged("asystole"), WALL)
+    assert [alarm.rule for alarm in one.alarms.active()] == ["asystole"]
+
+
+def test_an_alarm_that_had_to_make_room_does_not_come_back() -> None:
+    kept = Kept()
+    one = AlarmBook(KEY, os.urandom, kept.keep, Alarms(max_active=1))
+    one.judged(judged("asystole"), WALL)
+    one.judged(judged("asystole", number=2, patient="Mrs Other"), WALL + 1)
+    assert [alarm.patient for alarm in book(kept).alarms.active()] == ["Mrs Other"]

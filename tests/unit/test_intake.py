@@ -18,7 +18,7 @@ from gateway.errors import (
     SealError,
     UnsupportedContentFormatError,
 )
-from gateway.intake import RECENT, Admitted, Intake, Offer, RecentKeys, Repeated
+from gateway.intake import RECENT, Admitted, Intake, Judged, Offer, RecentKeys, Repeated
 from gateway.lane import Lane
 from gateway.vitals.assessment import Priority
 
@@ -46,7 +46,10 @@ class Bench:
     def __init__(self, desk: Desk) -> None:
         self.desk = desk
         self.room = Room()
-        self.intake: Intake = desk.intake(check_room=self.room.check)
+        self.judged: list[Judged] = []
+        self.intake: Intake = desk.intake(
+            check_room=self.room.check, on_judged=lambda judged, wall: self.judged.append(judged)
+        )
         self.now = 1000.0
 
     def burst(self, *offers: Offer) -> list[Any]:
@@ -94,7 +97,7 @@ def test_a_pack_becomes_an_entry_that_its_reader_opens(bench: Bench) -> None:
     entry = found.entry
     assert (entry.lane, entry.received_ms) == (Lane.ROUTINE, int(bench.desk.wall * 1000))
     assert entry.patient == bench.desk.ward.assignment("bracelet-1").pseudonym  # type: ignore[union-attr]
-    assert found.patient == "P1"
+    assert bench.judged[0].patient == "P1"
     opened = bench.desk.open(entry, "doctor").plaintext
     assert (opened.device, opened.patient, opened.clock) == ("bracelet-1", "P1", "synchronised")
     (record,) = cbor2.loads(opened.senml or b"")
@@ -123,7 +126,7 @@ def test_an_emergency_takes_its_lane_and_is_for_others(bench: Bench) -> None:
     """By what it shows, or because the node says so."""
     found = bench.admit(cbor2.dumps([{0: "rhythm", 3: "VT"}]))
     assert found.entry.lane is Lane.EMERGENCY
-    assert found.assessment.priority is Priority.EMERGENCY
+    assert bench.judged[0].assessment.priority is Priority.EMERGENCY
     opened = bench.desk.open(found.entry, "alarm-centre").plaintext
     assert opened.assessment is not None
     assert opened.assessment["findings"][0]["rule"] == "verdict"  # type: ignore[index]
@@ -142,7 +145,7 @@ def test_what_the_node_sealed_is_carried_as_it_is(bench: Bench, tag: bytes) -> N
         (Kind.SEALED_ALARM, Lane.EMERGENCY, "alarm-centre"),
     ):
         found = bench.admit(message, kind=kind, content_format=16)
-        assert (found.entry.lane, found.assessment, found.entry.key) == (lane, None, None)
+        assert (found.entry.lane, found.entry.key, bench.judged) == (lane, None, [])
         opened = bench.desk.open(found.entry, reader).plaintext
         assert (opened.sealed, opened.senml, opened.assessment) == ((16, message), None, None)
 
@@ -319,3 +322,12 @@ def test_at_least_the_last_messages_are_remembered() -> None:
     assert recent.state(b"before") is None
     recent.stored(b"unknown")
     assert recent.state(b"unknown") is None
+
+
+def test_an_emergency_is_judged_although_there_is_no_room_for_it(bench: Bench) -> None:
+    """The ward's own alarm does not depend on the disk."""
+    bench.room.full = set(Lane)
+    found = bench.admit(cbor2.dumps([{0: "hr", 1: "1/min", 2: 71}]), kind=Kind.ALARM)
+    assert isinstance(found, OutboxFull)
+    (judged,) = bench.judged
+    assert (judged.device, judged.assessment.lane) == (BED.device, Lane.EMERGENCY)

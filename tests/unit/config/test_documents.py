@@ -69,7 +69,7 @@ def test_what_is_changed_is_set_and_nothing_else(tmp_path: Path) -> None:
     changes: dict[str, object] = {
         "gateway.ward": 'Ward "7" \\ Ä',
         "coap.listen": ("127.0.0.1:1",),
-        "outbox.max_bytes": 5 << 20,
+        "outbox.max_bytes": 5 << 30,
         "epochs.minutes": 1.5,
     }
     path.write_text(documents.commented(changes))
@@ -77,7 +77,7 @@ def test_what_is_changed_is_set_and_nothing_else(tmp_path: Path) -> None:
     assert {name for name, source in loaded.sources.items() if source == "file"} == set(changes)
     assert loaded.configuration.gateway.ward == 'Ward "7" \\ Ä'
     assert loaded.configuration.coap.listen == ("127.0.0.1:1",)
-    assert loaded.configuration.outbox.max_bytes == 5 << 20
+    assert loaded.configuration.outbox.max_bytes == 5 << 30
 
 
 def test_no_line_is_too_long_to_read() -> None:

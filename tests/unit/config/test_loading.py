@@ -161,14 +161,19 @@ def test_a_number_that_is_none_is_refused(value: str, problems: Callable[..., li
     [("0", 0), ("4096", 4096), ('"1KiB"', 1 << 10), ('"64 MiB"', 64 << 20), ('"3GiB"', 3 << 30)],
 )
 def test_sizes_are_bytes_or_have_a_binary_unit(file: Path, text: str, size: int) -> None:
-    file.write_text(f"[outbox]\nmax_bytes = {text}\n")
-    assert load(file, {}).configuration.outbox.max_bytes == size
+    file.write_text(f'[outbox]\nmax_bytes = "1024GiB"\nreserve_bytes = {text}\n')
+    assert load(file, {}).configuration.outbox.reserve_bytes == size
 
 
 @pytest.mark.parametrize("text", ['"1MB"', '"MiB"', '"1.5GiB"', '"1  GiB"', '"-1MiB"', "true"])
 def test_other_sizes_are_refused(text: str, problems: Callable[..., list[str]]) -> None:
     (found,) = problems(f"[outbox]\nmax_bytes = {text}\n")
     assert "[outbox] max_bytes" in found
+
+
+def test_a_reserve_leaves_room_for_routine_data(problems: Callable[..., list[str]]) -> None:
+    (found,) = problems('[outbox]\nmax_bytes = "1MiB"\nreserve_bytes = "1MiB"\n')
+    assert "reserve_bytes must be below max_bytes" in found
 
 
 def test_no_size_where_no_bytes_are_meant(problems: Callable[..., list[str]]) -> None:

@@ -25,6 +25,7 @@ from gateway.dtls.server import Server
 from gateway.ingress.aiocoap_lane import AiocoapLane
 from gateway.ingress.driver import Driver
 from gateway.ingress.rate import Rates
+from gateway.intake import Admitted, Intake
 from gateway.lane import Lane
 from gateway.outbox.connection import Connection, Cursor, connect
 from gateway.outbox.store import Store
@@ -33,9 +34,9 @@ from gateway.outbox.writer import Writer
 
 if TYPE_CHECKING:
     import pathlib
-    from collections.abc import AsyncIterator, Sequence
+    from collections.abc import AsyncIterator, Callable, Sequence
 
-    from gateway.intake import Admitted
+    from gateway.intake import Offer, Outcome
     from tests.unit.conftest import Desk
 
 KEY = b"sixteen bytes ok"
@@ -123,6 +124,21 @@ class Node:
         return [decode_untrusted(one) for one in heard]
 
 
+class Overheard(Intake):
+    """An intake that tells what it has admitted."""
+
+    def __init__(self, intake: Intake, tell: Callable[[Admitted, str], None]) -> None:
+        self.__dict__ = intake.__dict__
+        self.tell = tell
+
+    def admit(self, offers: Sequence[Offer], *, now: float, wall: float) -> list[Outcome]:
+        outcomes = super().admit(offers, now=now, wall=wall)
+        for offer, outcome in zip(offers, outcomes, strict=True):
+            if isinstance(outcome, Admitted):
+                self.tell(outcome, offer.endpoint.device)
+        return outcomes
+
+
 class Bench:
     """The inside of a gateway, from the socket to the disk."""
 
@@ -163,13 +179,12 @@ class Bench:
         self.driver = Driver(
             server=self.server,
             exchanges=Exchanges(),
-            intake=self.intake,
+            intake=Overheard(self.intake, self.admitted_one),
             writer=self.writer,
             rates=self.rates,
             emergency_rates=self.emergency_rates,
             clock=self.clock,
             send=self.send,
-            on_admitted=self.on_admitted,
         )
         self.lane = AiocoapLane(self.driver.send, self.driver, self.clock)
         await self.lane.start()
@@ -185,7 +200,7 @@ class Bench:
         self.nodes.clear()
         await self.start()
 
-    def on_admitted(self, admitted: Admitted, device: str) -> None:
+    def admitted_one(self, admitted: Admitted, device: str) -> None:
         self.admitted.append((admitted, device))
         self.desk.keep(admitted.envelope)
 

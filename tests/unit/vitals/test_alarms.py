@@ -83,8 +83,12 @@ def test_the_table_has_a_cap() -> None:
     """The oldest alarm makes room, and the new one is raised all the same."""
     alarms = Alarms(max_active=2)
     for n, patient in enumerate("abc"):
-        raised = alarms.update(patient, "d", ill("asystole"), record_id=b"%d" % n, wall=float(n))
-        assert len(raised) == 1
+        changed = alarms.update(patient, "d", ill("asystole"), record_id=b"%d" % n, wall=float(n))
+        assert [(one.patient, one.resolved) for one in changed if one.resolved is None] == [
+            (patient, None)
+        ]
+    # and the one pushed out is told as over, so that it does not come back after a restart
+    assert [(one.patient, one.resolved) for one in changed] == [("a", 2.0), ("c", None)]
     assert [one.patient for one in alarms.active()] == ["b", "c"]
     alarms.restore(alarms.active())
     assert len(alarms.active()) == 2

@@ -127,6 +127,29 @@ def test_kill_in_the_middle_of_a_flood(ward: Ward, tmp_path: Path) -> None:
     ward.assert_no_bugs()
 
 
+def test_sent_again_after_a_kill(ward: Ward) -> None:
+    """A node that lost its answer to the kill sends its pack again over a new association: it is
+    acknowledged and not stored twice, whether it was delivered meanwhile or not."""
+    device = ward.enter("bracelet-1")
+    ward.start_gateway()
+
+    def send(path: str, seq: int) -> None:
+        pack = f'[{{"n":"hr","v":71}},{{"n":"boot","v":1}},{{"n":"seq","v":{seq}}}]'
+        assert ward.post(device, path, pack.encode()) == Code.CHANGED
+
+    send("v", 0)
+    send("a", 1)
+    assert ward.stop_gateway(signal.SIGKILL) == -signal.SIGKILL
+    ward.start()
+    for _ in range(2):
+        send("v", 0)
+        send("a", 1)
+        ward.delivered()
+    send("v", 2)
+    assert sorted(_read_by_all(ward)) == [(device.id, 1, 0), (device.id, 1, 1), (device.id, 1, 2)]
+    ward.assert_no_bugs()
+
+
 def test_stop_in_the_middle_of_a_flood(ward: Ward, tmp_path: Path) -> None:
     """SIGTERM ends the gateway with code 0, whether or not there is a cloud store, and says goodbye
     to its nodes. What waited is delivered by the next run, an emergency before the backlog."""
@@ -157,12 +180,12 @@ def test_cloud_away_during_a_flood(ward: Ward, tmp_path: Path) -> None:
     """The cloud store goes and comes back: everything is stored meanwhile and delivered then."""
     device = ward.enter("bracelet-1")
     ward.start()
-    flood = Flood(ward, tmp_path, nodes=20, speed=20, seconds=20)
-    flood.reached(300)
+    flood = Flood(ward, tmp_path, nodes=20, speed=10, seconds=20)
+    flood.reached(100)
     assert ward.stop_cloud() == 0
     _send_emergency(ward, device)
-    flood.reached(flood.count() + 500)
-    assert ward.waiting("routine") > 400
+    flood.reached(flood.count() + 250)
+    assert ward.waiting("routine") > 200
     assert ward.waiting("emergency") >= 1
     ward.start_cloud()
     # The emergency lane asks again at least every two seconds, whatever the routine lane does.

@@ -85,6 +85,10 @@ class Running:
         status: dict[str, Any] = control.ask(self.state, "status")
         return status
 
+    def bugs(self) -> int:
+        counted: int = self.status()["messages"].get("bug", 0)
+        return counted
+
     def stop(self) -> None:
         self._loop.call_soon_threadsafe(self._done.set)
         self._thread.join(_WITHIN_S)
@@ -246,9 +250,10 @@ _NUMBERS = iter(range(DEVICES))
 def stranger(running: Running, caplog: pytest.LogCaptureFixture) -> Iterator[Peer]:
     """A node that has said nothing yet. At the end nothing may have gone wrong in the gateway."""
     made = Peer(running.address, f"d{next(_NUMBERS)}")
+    before = running.bugs()
     yield made
     made.close()
-    _no_bug(running, caplog)
+    _no_bug(running, caplog, before)
 
 
 @pytest.fixture
@@ -258,8 +263,8 @@ def peer(stranger: Peer) -> Peer:
     return stranger
 
 
-def _no_bug(running: Running, caplog: pytest.LogCaptureFixture) -> None:
-    assert not running.status()["messages"].get("bug", 0)
+def _no_bug(running: Running, caplog: pytest.LogCaptureFixture, before: int = 0) -> None:
+    assert running.bugs() == before
     assert [one for one in caplog.records if one.levelno >= logging.ERROR] == []
 
 

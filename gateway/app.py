@@ -107,6 +107,7 @@ class Gateway:
         self._tasks: list[asyncio.Task[None]] = []
         self._rates = Rates(configuration.limits.device_messages_per_s)
         self._started = clock.wall()
+        self._open = False
         self.addresses: list[str] = []
         """Where it listens, once started."""
 
@@ -158,6 +159,7 @@ class Gateway:
         )
         await self._lane.start()
         self._driver.connect(self._lane)
+        self._open = True
         self._start_pumps()
         self.addresses = self._sockets.open()
         self._control = Control(
@@ -176,6 +178,7 @@ class Gateway:
                 clock=self._clock,
                 random=os.urandom,
                 on_delivered=self._delivered,
+                before=self._pumps.get(Lane.EMERGENCY),
             )
             self._pumps[lane] = pump
             task = asyncio.create_task(pump.run(), name=f"deliver {lane}")
@@ -184,8 +187,8 @@ class Gateway:
 
     async def stop(self) -> None:
         """Refuse what is new, finish what is accepted, close. What waits stays in the outbox."""
-        driver = getattr(self, "_driver", None)
-        if driver is not None:
+        if self._open:
+            driver = self._driver
             driver.refusing = "the gateway is stopping"
             if not self.ended.done():
                 await self._writer.flush()
@@ -206,8 +209,7 @@ class Gateway:
         try:
             fresh = loading.load(self._loaded.path, os.environ)
         except ConfigError as error:
-            for problem in error.problems:
-                _log.error("reload refused: %s", problem)
+            _log.error("reload refused: %s", "; ".join(error.problems))
             return
         limits = fresh.configuration.limits
         self._rates.per_s = limits.device_messages_per_s
@@ -282,6 +284,7 @@ class Gateway:
             "half_open": self._server.half_open(),
             "dtls": dict(self._server.counts),
             "messages": dict(self._driver.counts),
+            "aiocoap_lane": dict(self._lane.counts),
             "unsent_datagrams": self._sockets.unsent,
             "outbox": asdict(self._writer.status()),
             "delivery": {lane: asdict(pump.status()) for lane, pump in self._pumps.items()},

@@ -6,19 +6,36 @@ Exit codes: 0 done, 1 failed, 2 usage, 78 bad configuration (EX_CONFIG of sysexi
 from __future__ import annotations
 
 import argparse
+import importlib
 import os
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
-from gateway.cli import cloud, demo, devices, nodes, queue, read, recipients, service, setup, show
 from gateway.errors import ConfigError, GatewayError
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
 EX_CONFIG: Final = 78
-_MODULES: Final = (setup, service, devices, recipients, read, queue, nodes, cloud, show, demo)
+_MODULES: Final = {
+    "init": "setup",
+    "run": "service",
+    "check": "service",
+    "device": "devices",
+    "recipient": "recipients",
+    "read": "read",
+    "outbox": "queue",
+    "alarm": "queue",
+    "send": "nodes",
+    "simulate": "nodes",
+    "cloud": "cloud",
+    "config": "show",
+    "version": "show",
+    "demo": "demo",
+}
+"""Command -> its module here. Only that of the command typed is imported: the servers and clients
+that others need take most of a second on a small machine."""
 
 _EPILOG: Final = """\
 first steps:
@@ -27,8 +44,8 @@ first steps:
 """
 
 
-def parser() -> argparse.ArgumentParser:
-    """All commands."""
+def parser(argv: Sequence[str]) -> argparse.ArgumentParser:
+    """Of the commands that ``argv`` mentions; of all where it mentions none, for the help."""
     top = argparse.ArgumentParser(
         prog="ward-gateway",
         description="Takes vital signs over CoAP/DTLS, triages, seals, stores and forwards them.",
@@ -44,8 +61,9 @@ def parser() -> argparse.ArgumentParser:
     )
     top.add_argument("--json", action="store_true", help="JSON instead of tables")
     commands = top.add_subparsers(metavar="COMMAND", required=True)
-    for module in _MODULES:
-        module.add_parser(commands)
+    mentioned = [_MODULES[word] for word in argv if word in _MODULES]
+    for name in dict.fromkeys(mentioned or _MODULES.values()):
+        importlib.import_module(f"gateway.cli.{name}").add_parser(commands)
     _accept_everywhere(commands)
     return top
 
@@ -71,7 +89,8 @@ def _accept_everywhere(commands: argparse._SubParsersAction[argparse.ArgumentPar
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one command; the process's exit code."""
-    args = parser().parse_args(argv)
+    argv = sys.argv[1:] if argv is None else argv
+    args = parser(argv).parse_args(argv)
     try:
         code: int = args.run(args)
     except ConfigError as error:

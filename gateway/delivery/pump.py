@@ -14,6 +14,10 @@ again later, behind the others.
 **A sink that refuses everything is not a poisoned queue.** After :data:`REFUSALS_IN_A_ROW` records
 refused one after the other, nothing more is given up until something is delivered.
 
+**After an outage emergencies go first.** The lanes back off apart from each other, so the routine
+lane could be the first to find the sink again; before each of its new tries it lets the emergency
+pump have one. It waits for that, never the other way round.
+
 An envelope goes before the first record that needs it. A sink that says it misses one gets it
 again.
 """
@@ -21,14 +25,16 @@ again.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from collections import deque
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from gateway.delivery.breaker import Breaker, State
 from gateway.delivery.courier import Courier
 from gateway.delivery.lanes import PROFILES, BatchSize
 from gateway.delivery.retry import wait_s
+from gateway.delivery.status import PumpStatus
 from gateway.errors import DeliveryError, PermanentDeliveryError, TransientDeliveryError
 from gateway.sinks import (
     BatchTooLargeError,
@@ -52,39 +58,11 @@ FAULTS_BEFORE_HALVING = 3
 PARKED_MOST = 64
 """Parked entries of a lane. More, and it is not the records: the lane waits."""
 
-_PROBE_ROWS = 8
+FIRST_WITHIN_S = 2.0
+"""How long a pump lets another go first: a destination that hangs must not hold up both lanes."""
+
+PROBE_ROWS = 8
 """Entries that a half-open breaker risks."""
-
-
-@dataclass(slots=True)
-class PumpStatus:
-    """What one lane's delivery last did, for people."""
-
-    state: str = "idle"
-    """``idle``, ``delivering``, ``backing off`` or ``stopped``."""
-
-    last_success: float | None = None
-    """UTC seconds of the last delivery or of the last good health."""
-
-    last_failure: float | None = None
-    failure: str = ""
-    """Words of the last failure, empty once the sink was good again."""
-
-    kind: str = ""
-    """Kind of that failure; ``not_welcome`` needs a person."""
-
-    failures: int = 0
-    """Failed tries in a row."""
-
-    next_try: float | None = None
-    """UTC seconds of the next try while backing off."""
-
-    parked: int = 0
-    """Entries that the sink breaks over and that are tried again behind the others."""
-
-    delivered: int = 0
-    refused: int = 0
-    """Entries delivered and made dead letters in this process."""
 
 
 class Pump:
@@ -99,16 +77,19 @@ class Pump:
         clock: Clock,
         random: Callable[[int], bytes],
         on_delivered: Callable[[Sequence[Entry], float], None],
+        before: Pump | None = None,
         profile: Profile | None = None,
     ) -> None:
         """``on_delivered(entries, wall)``: called in the event loop when the sink has confirmed
-        entries, before they are settled. ``profile``: the lane's own if None."""
+        entries, before they are settled. ``before``: a pump that goes first when both have been
+        backing off. ``profile``: the lane's own if None."""
         self._lane = lane
         self._writer = writer
         self._sink = sink
         self._clock = clock
         self._random = random
         self._on_delivered = on_delivered
+        self._before = before
         self._profile = PROFILES[lane] if profile is None else profile
         self._courier = Courier(lane, writer, sink)
         self._breaker = Breaker()
@@ -119,6 +100,8 @@ class Pump:
         self._refusals = 0
         self._status = PumpStatus()
         self._stopping = asyncio.Event()
+        self._retry = asyncio.Event()
+        self._at_rest = asyncio.Event()
         self._ended = asyncio.Event()
         self._ended.set()
         self._task: asyncio.Task[object] | None = None
@@ -153,6 +136,16 @@ class Pump:
                 self._task.cancel()
             await self._ended.wait()
 
+    async def go_first(self) -> None:
+        """If this pump is backing off, have it try now; returns when nothing waits in it any more,
+        when it backs off again, or after :data:`FIRST_WITHIN_S`."""
+        if self._status.state != "backing off":
+            return
+        self._at_rest.clear()
+        self._retry.set()
+        with contextlib.suppress(TimeoutError):
+            await asyncio.wait_for(self._at_rest.wait(), FIRST_WITHIN_S)
+
     def status(self) -> PumpStatus:
         """A copy."""
         return replace(self._status, failures=self._breaker.failures, parked=len(self._parked))
@@ -172,6 +165,7 @@ class Pump:
 
     async def _idle(self) -> None:
         self._status.state = "idle"
+        self._at_rest.set()
         waits = [self._profile.check_every_s] if self._profile.check_every_s else []
         if self._parked:
             waits.append(max(min(self._parked.values()) - self._clock.monotonic(), 0.0))
@@ -189,7 +183,7 @@ class Pump:
         """Deliver the first batch of the work; afterwards it is settled, split, or still there."""
         batch = self._work.popleft()
         if self._breaker.state(self._clock.monotonic()) is not State.CLOSED:
-            batch = self._keep_head(batch, _PROBE_ROWS)
+            batch = self._keep_head(batch, PROBE_ROWS)
         self._status.state = "delivering"
         try:
             batch = await self._with_envelopes(batch)
@@ -289,8 +283,12 @@ class Pump:
     async def _back_off(self, error: DeliveryError) -> None:
         self._note_failure(error)
         self._status.state = "backing off"
-        await self._wait(self._stopping, self._breaker.next_try - self._clock.monotonic())
+        self._retry.clear()
+        self._at_rest.set()
+        await self._wait(self._retry, self._breaker.next_try - self._clock.monotonic())
         self._status.next_try = None
+        if self._before is not None and not self._stopping.is_set():
+            await self._before.go_first()
 
     def _note_failure(self, error: DeliveryError) -> None:
         wished = error.retry_after_s if isinstance(error, TransientDeliveryError) else None

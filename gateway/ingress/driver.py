@@ -51,8 +51,8 @@ _log = logging.getLogger("ingress")
 _RETRY_BEING_STORED_S: Final = 1.0
 """Max-Age of 5.03 for a message whose first copy is still on its way to the disk."""
 
-_RETRY_AFTER_STOP_S: Final = 10.0
-"""Max-Age of 5.03 while stopping: a restart takes less."""
+_RETRY_AFTER_STOP_S: Final = 3.0
+"""Max-Age of 5.03 while stopping: about what a restart takes."""
 
 _DECLARED: Final = (fastlane.Kind.ALARM, fastlane.Kind.SEALED_ALARM)
 

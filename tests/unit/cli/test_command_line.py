@@ -76,7 +76,7 @@ def shell(
 
 @pytest.mark.parametrize("command", COMMANDS, ids=" ".join)
 def test_options_stand_before_or_behind_any_command(command: list[str]) -> None:
-    parse = parser().parse_args
+    parse = parser([]).parse_args
     for given in (
         ["--json", "--config", "x.toml", *command],
         ["--json", *command, "--config", "x.toml"],
@@ -92,14 +92,14 @@ def test_options_stand_before_or_behind_any_command(command: list[str]) -> None:
 
 
 def test_the_nearest_of_two_options_counts() -> None:
-    args = parser().parse_args(["--config", "a.toml", "device", "list", "--config", "b.toml"])
+    args = parser([]).parse_args(["--config", "a.toml", "device", "list", "--config", "b.toml"])
     assert args.config == Path("b.toml")
 
 
 def _documented() -> list[str]:
     """The commands, as they are registered, each with its actions."""
     found = []
-    top = parser()._subparsers  # argparse has no public way to its commands
+    top = parser([])._subparsers  # argparse has no public way to its commands
     assert top is not None
     for action in top._group_actions:
         for name, one in action.choices.items():  # type: ignore[union-attr]
@@ -315,3 +315,8 @@ def test_a_command_that_is_interrupted_is_130(
 
     monkeypatch.setattr(tomllib, "loads", interrupted)
     assert shell.run("device", "list") == (130, "", "")
+
+
+def test_a_file_may_be_named_like_a_command() -> None:
+    words = ["--config", "demo", "device", "list"]
+    assert parser(words).parse_args(words).config == Path("demo")

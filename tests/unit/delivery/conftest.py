@@ -103,7 +103,7 @@ class Line:
         self.pump = self.make_pump()
         self.task: asyncio.Task[None] | None = None
 
-    def make_pump(self) -> Pump:
+    def make_pump(self, before: Pump | None = None) -> Pump:
         return Pump(
             Lane.ROUTINE,
             self.writer,
@@ -111,21 +111,38 @@ class Line:
             clock=SystemClock(),
             random=Random(0).randbytes,
             on_delivered=self._delivered,
+            before=before,
             profile=self.profile,
+        )
+
+    def emergency_pump(self, sink: MemorySink, profile: Profile) -> Pump:
+        return Pump(
+            Lane.EMERGENCY,
+            self.writer,
+            sink,
+            clock=SystemClock(),
+            random=Random(0).randbytes,
+            on_delivered=self._delivered,
+            profile=profile,
         )
 
     def _delivered(self, entries: Sequence[Entry], wall: float) -> None:
         assert abs(wall - time.time()) < 60
         self.confirmed += entries
 
-    def put(self, n: int = 1, *, epoch: bytes = EPOCH, envelope: bool = True) -> list[Entry]:
+    def put(
+        self,
+        n: int = 1,
+        *,
+        lane: Lane = Lane.ROUTINE,
+        epoch: bytes = EPOCH,
+        envelope: bool = True,
+    ) -> list[Entry]:
         entries = []
         for _ in range(n):
             number = next(self._numbers)
             name = number.to_bytes(16, "big")
-            entries.append(
-                Entry(name, Lane.ROUTINE, b"p" * 16, number, epoch, b"sealed" + name, None)
-            )
+            entries.append(Entry(name, lane, b"p" * 16, number, epoch, b"sealed" + name, None))
         envelopes = [Envelope(epoch, "gw", b"p" * 16, Lane.ROUTINE, 1, (), b"env" + epoch)]
         self.writer.submit(entries, envelopes if envelope else [], n)
         return entries

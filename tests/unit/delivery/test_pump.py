@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from gateway.delivery.pump import PARKED_MOST, REFUSALS_IN_A_ROW
+from gateway.delivery.retry import Policy
 from gateway.errors import PermanentDeliveryError, TransientDeliveryError
 from gateway.lane import Lane
 from gateway.sinks import (
@@ -18,6 +19,7 @@ from gateway.sinks import (
     SinkFaultError,
     Verdict,
 )
+from tests.unit.delivery.conftest import MemorySink
 
 if TYPE_CHECKING:
     from gateway.delivery.lanes import Profile
@@ -257,3 +259,40 @@ async def test_nothing_of_the_other_lane_is_touched(line: Line) -> None:
     await line.drained()
     assert line.confirmed == [entry]
     assert line.writer.status().lanes[Lane.EMERGENCY].rows == 1
+
+
+async def test_after_an_outage_the_emergency_lane_goes_first(line: Line) -> None:
+    """Also if its own next try would be a long time away."""
+    patient = replace(line.profile, retry=Policy(base_s=500.0, cap_s=1000.0))
+    sink = MemorySink()
+    sink.script.append(TransientDeliveryError("away"))
+    emergency_pump = line.emergency_pump(sink, patient)
+    (emergency,) = line.put(lane=Lane.EMERGENCY)
+    emergencies = asyncio.create_task(emergency_pump.run())
+    await line.until(lambda: emergency_pump.status().state == "backing off")
+    line.sink.script.append(TransientDeliveryError("away"))
+    line.pump = line.make_pump(before=emergency_pump)
+    line.put(5)
+    line.run()
+    await line.until(lambda: len(line.confirmed) == 6)
+    assert line.confirmed[0] == emergency
+    await emergency_pump.stop(1.0)
+    await emergencies
+
+
+async def test_an_emergency_lane_that_stays_away_does_not_hold_up_routine_for_long(
+    line: Line,
+) -> None:
+    sink = MemorySink()
+    sink.script.extend(TransientDeliveryError("away") for _ in range(1000))
+    emergency_pump = line.emergency_pump(sink, line.profile)
+    line.put(lane=Lane.EMERGENCY)
+    emergencies = asyncio.create_task(emergency_pump.run())
+    await line.until(lambda: emergency_pump.status().state == "backing off")
+    line.sink.script.append(TransientDeliveryError("away"))
+    line.pump = line.make_pump(before=emergency_pump)
+    line.put(5)
+    line.run()
+    await line.until(lambda: len(line.confirmed) == 5)
+    await emergency_pump.stop(1.0)
+    await emergencies

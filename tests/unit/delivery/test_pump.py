@@ -263,7 +263,9 @@ async def test_nothing_of_the_other_lane_is_touched(line: Line) -> None:
 
 async def test_after_an_outage_the_emergency_lane_goes_first(line: Line) -> None:
     """Also if its own next try would be a long time away."""
-    patient = replace(line.profile, retry=Policy(base_s=500.0, cap_s=1000.0))
+    patient = replace(
+        line.profile, retry=Policy(base_s=500.0, cap_s=1000.0, retry_after_cap_s=1000.0)
+    )
     sink = MemorySink()
     sink.script.append(TransientDeliveryError("away"))
     emergency_pump = line.emergency_pump(sink, patient)

@@ -438,7 +438,7 @@ async def test_a_gateway_that_stops_takes_nothing_new(bench: Bench) -> None:
     node.sends(bench.post(hr(72)))
     (answer,) = node.hears()
     assert answer.code == Code.SERVICE_UNAVAILABLE
-    assert answer.uint(Option.MAX_AGE) == 10
+    assert answer.uint(Option.MAX_AGE) == 3
     assert bench.stored() == 0
 
 

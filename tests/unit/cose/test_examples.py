@@ -1,9 +1,6 @@
-"""Every example of the COSE working group that uses our algorithms, and many that do not.
+"""Examples of the COSE working group: those with our algorithms open, the others are refused.
 
-The examples (https://github.com/cose-wg/Examples, public domain) are not part of this repository.
-Put a copy into ``.cose-examples`` beside the other folders and this suite reads it:
-``git clone https://github.com/cose-wg/Examples .cose-examples``. What must pass without it are the
-examples of the RFCs, in tests/unit/cose.
+See tests/data/cose/README.md for their origin.
 """
 
 from __future__ import annotations
@@ -22,17 +19,13 @@ from gateway.errors import PeerError
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-EXAMPLES = Path(__file__).parents[2] / ".cose-examples"
+EXAMPLES = Path(__file__).parents[2] / "data" / "cose"
 OURS = (
     "aes-gcm-examples/aes-gcm-enc-03.json",
     "ecdh-wrap-examples/p256-wrap-256-02.json",
     "ecdsa-examples/ecdsa-sig-01.json",
     "sign1-tests/sign-pass-02.json",
     "RFC8152/Appendix_C_2_1.json",
-)
-
-pytestmark = pytest.mark.skipif(
-    not EXAMPLES.is_dir(), reason="the cose-wg/Examples are not in .cose-examples"
 )
 
 
@@ -42,7 +35,7 @@ def load(name: str) -> dict[str, Any]:
 
 
 def names() -> list[str]:
-    """Those that :func:`opener` can do something with; none without the examples."""
+    """Those that :func:`opener` can do something with."""
     files = (str(file.relative_to(EXAMPLES)) for file in sorted(EXAMPLES.glob("*/*.json")))
     return [name for name in files if opener(load(name)) is not None]
 

@@ -102,6 +102,10 @@ class Shape:
                     number, at = payload[end + 1], end + 2
                 elif head == 0x19:
                     number, at = payload[end + 1] << 8 | payload[end + 2], end + 3
+                elif head == 0x1A:  # a time, as a rule
+                    number, at = int.from_bytes(payload[end + 1 : end + 5], "big"), end + 5
+                    if at > len(payload):
+                        return None
                 elif head == 0xFB:
                     (number,), at = _read_double(payload, end + 1), end + 9
                     if not -limit <= number <= limit:

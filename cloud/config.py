@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from certs.profiles import RECIPIENTS
 from gateway.errors import ConfigError
-from gateway.lane import Lane
+from gateway.lane import LANES_OF_ROLE, Lane
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -17,14 +17,6 @@ if TYPE_CHECKING:
 
 READERS = tuple(profile.role for profile in RECIPIENTS)
 """The roles of people and desks."""
-
-_DEFAULT_ROLES: dict[str, frozenset[Lane]] = {
-    "patient": frozenset(Lane),
-    "doctor": frozenset({Lane.ROUTINE}),
-    "alarm-centre": frozenset({Lane.EMERGENCY}),
-    "admin": frozenset(),
-    "auditor": frozenset(),
-}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -49,7 +41,7 @@ class Config:
     ca: Path
     """The ward's certificate authority, PEM: nobody is let in with a certificate of another."""
 
-    roles: Mapping[str, frozenset[Lane]] = field(default_factory=lambda: dict(_DEFAULT_ROLES))
+    roles: Mapping[str, frozenset[Lane]] = field(default_factory=lambda: dict(LANES_OF_ROLE))
     """Which lanes each role may read. What a reader can open is decided by the envelopes alone."""
 
     def address(self) -> tuple[str, int]:
@@ -138,7 +130,7 @@ def _is_address(listen: str) -> bool:
 
 def _roles(section: dict[str, Any], problems: list[str]) -> dict[str, frozenset[Lane]]:
     _refuse_unknown(section, READERS, "roles.", problems)
-    roles = dict(_DEFAULT_ROLES)
+    roles = dict(LANES_OF_ROLE)
     for role, lanes in section.items():
         if isinstance(lanes, list) and all(lane in tuple(Lane) for lane in lanes):
             roles[role] = frozenset(Lane(lane) for lane in lanes)

@@ -1,4 +1,4 @@
-"""The two lanes of a record: what may wait and what may not."""
+"""The two lanes of a record, what may wait and what may not, and who may read which."""
 
 from __future__ import annotations
 
@@ -10,3 +10,14 @@ class Lane(StrEnum):
 
     EMERGENCY = "emergency"
     ROUTINE = "routine"
+
+
+LANES_OF_ROLE: dict[str, frozenset[Lane]] = {
+    "patient": frozenset(Lane),
+    "doctor": frozenset({Lane.ROUTINE}),
+    "alarm-centre": frozenset({Lane.EMERGENCY}),
+    "admin": frozenset(),
+    "auditor": frozenset(),
+}
+"""Who may read which lane: for whom the gateway seals, and what the cloud store gives out unless
+it is told otherwise."""

@@ -8,7 +8,8 @@ from gateway import provision
 from gateway.cli import places
 from gateway.cli.output import show, show_one
 from gateway.clock import SystemClock
-from gateway.roster.recipients import LANES_OF_ROLE, ONLY_NAMED_PATIENTS
+from gateway.lane import LANES_OF_ROLE
+from gateway.roster.recipients import ONLY_NAMED_PATIENTS
 
 if TYPE_CHECKING:
     import argparse

@@ -15,7 +15,7 @@ from cryptography.hazmat.primitives.serialization import load_pem_public_key
 
 from gateway.cose.keys import encode_public
 from gateway.errors import SealError, UsageError
-from gateway.lane import Lane
+from gateway.lane import LANES_OF_ROLE, Lane
 from gateway.roster import files
 
 if TYPE_CHECKING:
@@ -24,15 +24,6 @@ if TYPE_CHECKING:
     from gateway.cose.keys import PublicKey
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
-
-LANES_OF_ROLE: dict[str, frozenset[Lane]] = {
-    "patient": frozenset(Lane),
-    "doctor": frozenset({Lane.ROUTINE}),
-    "alarm-centre": frozenset({Lane.EMERGENCY}),
-    "admin": frozenset(),
-    "auditor": frozenset(),
-}
-"""Who may read which lane unless the ward says otherwise."""
 
 ONLY_NAMED_PATIENTS = frozenset({"patient"})
 """Roles that read nobody unless named; the others read everybody unless narrowed."""

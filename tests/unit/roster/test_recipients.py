@@ -14,8 +14,8 @@ from certs.profiles import RECIPIENTS
 from cloud import config as cloud_config
 from gateway.cose.keys import thumbprint
 from gateway.errors import ConfigError, UsageError
-from gateway.lane import Lane
-from gateway.roster.recipients import LANES_OF_ROLE, Recipients
+from gateway.lane import LANES_OF_ROLE, Lane
+from gateway.roster.recipients import Recipients
 
 E, R = Lane.EMERGENCY, Lane.ROUTINE
 TODAY = "2026-11-21T05:00:00Z"

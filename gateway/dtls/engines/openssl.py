@@ -224,5 +224,8 @@ def _chosen_suite(flight: bytes) -> str | None:
 
 
 def _words(error: SSL.Error) -> str:
-    reasons = [entry[-1] for entry in error.args[0]] if error.args else []
-    return "; ".join(reason for reason in reasons if reason) or type(error).__name__
+    # Most errors carry OpenSSL's queue; a SysCallError a number and a text.
+    queue = error.args[0] if error.args else None
+    if not isinstance(queue, list):
+        return " ".join(str(part) for part in error.args[1:]) or type(error).__name__
+    return "; ".join(entry[-1] for entry in queue if entry[-1]) or type(error).__name__

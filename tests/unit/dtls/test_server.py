@@ -293,3 +293,16 @@ def test_records_before_and_after_junk_are_understood(world) -> None:
     link.deliver(b"junk" + other)
     link.deliver(other)
     assert link.received == [b"one", b"two"]
+
+
+def test_a_message_of_an_impossible_length_ends_its_handshake_only(world) -> None:
+    """OpenSSL reports this one as an end of file, unlike its other errors."""
+    link = world.link()
+    for _ in range(2):
+        link.to_server()
+        link.to_client()
+    (flight,) = link.client.outgoing
+    assert flight[13:17] == bytes((16, 0, 0, 10))
+    world.server.receive(flight[:14] + b"\xa4" + flight[15:], link.path, 0.0)
+    assert world.server.half_open() == 0
+    assert world.server.counts["handshakes_failed"] == 1

@@ -128,6 +128,10 @@ class Handshake:
         """Whether ``associate`` may be called."""
         return self._engine.done()
 
+    def device(self) -> str | None:
+        """Whose key the peer has named, not yet proven; None before that."""
+        return self._engine.device()
+
     def associate(self, number: int, path: Path, now: float) -> Association:
         """The finished association; drop this object then, and OpenSSL's memory with it.
 

@@ -245,7 +245,13 @@ class Server:
             self._remove(association, "idle")
 
     def close(self, device: str | None, why: str) -> None:
-        """End the associations of one device, or of all (None), with close_notify."""
+        """End the associations of one device, or of all (None), with close_notify.
+
+        Handshakes under way with its key end too: they would outlive the key's revocation.
+        """
+        for path, pending in list(self._pending.items()):
+            if device is None or pending.handshake.device() == device:
+                del self._pending[path]
         for association in list(self._associations.values()):
             if device is None or association.endpoint.device == device:
                 self.outgoing.append((association.close(), association.path))

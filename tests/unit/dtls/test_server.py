@@ -8,7 +8,7 @@ import pytest
 
 from gateway.dtls.engines.openssl import psk_suites
 from gateway.dtls.handshake import DEADLINE_S
-from gateway.dtls.records import HANDSHAKE, Protector
+from gateway.dtls.records import HANDSHAKE, Protector, split_untrusted
 from gateway.dtls.server import HALF_OPEN, Change, Config
 from gateway.errors import DtlsError
 
@@ -306,3 +306,25 @@ def test_a_message_of_an_impossible_length_ends_its_handshake_only(world) -> Non
     world.server.receive(flight[:14] + b"\xa4" + flight[15:], link.path, 0.0)
     assert world.server.half_open() == 0
     assert world.server.counts["handshakes_failed"] == 1
+
+
+def test_revoking_a_device_ends_its_handshakes_under_way(world) -> None:
+    """The key was looked up before it was revoked; the Finished comes after."""
+    link = world.link()
+    for _ in range(2):
+        link.to_server()
+        link.to_client()
+    (flight,) = link.client.outgoing
+    key_exchange, *rest = split_untrusted(flight)
+    link.deliver(key_exchange)
+    other = world.link(2, identity="device-2")
+    for _ in range(2):
+        other.to_server()
+        other.to_client()
+    other.deliver(next(split_untrusted(other.client.outgoing[0])))
+    world.server.close("device-1", "revoked")
+    assert world.server.half_open() == 1
+    link.deliver(b"".join(rest))
+    assert not world.server.associations()
+    other.to_server()
+    assert [one.endpoint.device for one in world.server.associations()] == ["device-2"]

@@ -25,6 +25,7 @@ from gateway.dtls.handshake import DEADLINE_S, Handshake, HandshakeOver
 from gateway.dtls.records import (
     ALERT,
     APPLICATION_DATA,
+    CHANGE_CIPHER_SPEC,
     DTLS_1_0,
     HANDSHAKE,
     HEADER,
@@ -144,12 +145,12 @@ class Server:
             first = next(split_untrusted(datagram), b"")
             if association is None or not association.opens(first):
                 return self._advance(pending.handshake, datagram, path, now)
-        if association is None:
-            raise DtlsError("no association")
+        if association is None or not datagram:
+            raise DtlsError("no association, or nothing in the datagram")
         plaintexts = association.receive_untrusted(datagram, now)
         if association.closed:
             self._remove(association, "closed by the device")
-        elif datagram[:1] == bytes((HANDSHAKE,)):
+        elif datagram[0] in (HANDSHAKE, CHANGE_CIPHER_SPEC):
             self._send(association.replies(datagram, now), path)
         return association, plaintexts
 

@@ -328,3 +328,30 @@ def test_revoking_a_device_ends_its_handshakes_under_way(world) -> None:
     assert not world.server.associations()
     other.to_server()
     assert [one.endpoint.device for one in world.server.associations()] == ["device-2"]
+
+
+def test_a_repeated_finished_behind_a_change_cipher_spec_is_answered(world) -> None:
+    """A node that sends ClientKeyExchange in a datagram of its own repeats both apart, too."""
+    link = world.link()
+    for _ in range(2):
+        link.to_server()
+        link.to_client()
+    (flight,) = link.client.outgoing
+    key_exchange, change, finished = split_untrusted(flight)
+    link.deliver(key_exchange)
+    link.deliver(change + finished)
+    (lost,) = world.server.outgoing
+    world.server.outgoing.clear()
+    link.now = 2.0
+    link.deliver(change + finished)
+    assert world.server.outgoing == [lost]
+    assert link.to_client() == []
+    assert link.client.association is not None
+
+
+def test_an_empty_datagram_is_dropped(world) -> None:
+    link = world.link()
+    link.shake_hands()
+    link.deliver(b"")
+    assert world.server.counts["dropped"] == 1
+    assert len(world.server.associations()) == 1

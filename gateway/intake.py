@@ -140,7 +140,8 @@ class RecentKeys:
 
     def forget(self, key: bytes) -> None:
         """It was not admitted after all."""
-        self._young.pop(key, None)
+        for generation in (self._young, self._old):  # the burst may have begun a new one
+            generation.pop(key, None)
 
     def stored(self, key: bytes) -> None:
         """On disk."""

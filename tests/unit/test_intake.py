@@ -331,3 +331,13 @@ def test_an_emergency_is_judged_although_there_is_no_room_for_it(bench: Bench) -
     assert isinstance(found, OutboxFull)
     (judged,) = bench.judged
     assert (judged.device, judged.assessment.lane) == (BED.device, Lane.EMERGENCY)
+
+
+def test_a_refused_message_is_forgotten_though_its_burst_began_a_generation() -> None:
+    recent = RecentKeys([])
+    for number in range(RECENT - 1):
+        recent.add(number.to_bytes(4, "big"))
+    recent.add(b"refused")
+    recent.add(b"the first of a new generation")
+    recent.forget(b"refused")
+    assert recent.state(b"refused") is None

@@ -7,8 +7,9 @@ collects in ``outgoing``, what it did in ``events``. The rules:
 - A new hello from a known address opens a second handshake beside the old association, which
   lives until the new one has finished (RFC 6347 section 4.2.8): a spoofer on the path cannot evict
   a node.
-- Half-open handshakes are capped, oldest out first, and end at a deadline. Associations are capped,
-  the longest silent goes; one device has at most a few, so it cannot push others out.
+- Half-open handshakes are capped, the oldest of the busiest host goes, and end at a deadline.
+  Associations are capped, the longest silent goes; one device has at most a few, so it cannot push
+  others out.
 - Nothing but an authentic alert, silence or the operator ends an association.
 - Timers are swept with ``now``; there is none per peer.
 """
@@ -166,8 +167,7 @@ class Server:
             self._send(pending.handshake.repeated(now), path)
             return
         if pending is None and len(self._pending) >= HALF_OPEN:
-            del self._pending[next(iter(self._pending))]
-            self.counts["half_open_evicted"] += 1
+            self._evict_half_open()
         handshake = Handshake(
             self._engines.engine(self._config.mtu),
             server=True,
@@ -178,6 +178,14 @@ class Server:
         self._pending.pop(path, None)
         self._pending[path] = _Pending(handshake, hello.rest)
         self._advance(handshake, datagram, path, now)
+
+    def _evict_half_open(self) -> None:
+        """Make room: the oldest goes of the host that has most under way, so that one host with
+        many ports pushes out its own and not the nodes."""
+        hosts = Counter(path.address[0] for path in self._pending)
+        ((most, _),) = hosts.most_common(1)
+        del self._pending[next(path for path in self._pending if path.address[0] == most)]
+        self.counts["half_open_evicted"] += 1
 
     def _advance(
         self, handshake: Handshake, datagram: bytes, path: Path, now: float

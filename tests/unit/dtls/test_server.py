@@ -6,6 +6,7 @@ import random
 
 import pytest
 
+from gateway.dtls.association import Path
 from gateway.dtls.engines.openssl import psk_suites
 from gateway.dtls.handshake import DEADLINE_S
 from gateway.dtls.records import HANDSHAKE, Protector, split_untrusted
@@ -355,3 +356,19 @@ def test_an_empty_datagram_is_dropped(world) -> None:
     link.deliver(b"")
     assert world.server.counts["dropped"] == 1
     assert len(world.server.associations()) == 1
+
+
+def test_a_host_with_many_ports_does_not_push_out_the_handshakes_of_others(world) -> None:
+    honest = world.link()
+    honest.path = Path(0, ("198.51.100.9", 5684))
+    for _ in range(2):
+        honest.to_server()
+        honest.to_client()
+    for n in range(HALF_OPEN + 20):
+        greedy = world.link(100 + n)
+        greedy.to_server()
+        greedy.to_client()
+        greedy.to_server()
+    assert world.server.half_open() == HALF_OPEN
+    honest.to_server()
+    assert [one.path for one in world.server.associations()] == [honest.path]

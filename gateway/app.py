@@ -247,10 +247,14 @@ class Gateway:
         next_roster = 0.0
         while True:
             now = self._clock.monotonic()
-            self._driver.sweep(now)
-            if now >= next_roster:
-                next_roster = now + _ROSTER_S
-                self._refresh()
+            try:
+                self._driver.sweep(now)
+                if now >= next_roster:
+                    next_roster = now + _ROSTER_S
+                    self._refresh()
+            except Exception:
+                # Without this task nothing would expire and nobody be revoked any more.
+                _log.exception("a sweep was cut short because of a bug")
             await asyncio.sleep(_SWEEP_S)
 
     def _refresh(self) -> None:
@@ -264,10 +268,11 @@ class Gateway:
         except ConfigError as error:
             # The other roster may have changed all the same.
             _log.error("a roster stays as it was: %s", error)
-        after = {one.id: one.key_hex for one in self._ward.devices.all() if not one.revoked}
-        for device, key in before.items():
-            if after.get(device) != key:
-                self._server.close(device, "revoked")
+        finally:
+            after = {one.id: one.key_hex for one in self._ward.devices.all() if not one.revoked}
+            for device, key in before.items():
+                if after.get(device) != key:
+                    self._server.close(device, "revoked")
         _log.info("rosters read again: %d devices may come", len(after))
 
     # -- for people

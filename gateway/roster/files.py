@@ -81,11 +81,13 @@ def _replace(path: Path, entries: dict[str, dict[str, Any]]) -> None:
 
 
 def stamp(path: Path) -> tuple[int, int] | None:
-    """Changes whenever the file does; None while there is none."""
+    """Changes whenever the file does; None while there is none. Raises ConfigError."""
     try:
         status = path.stat()
     except FileNotFoundError:
         return None
+    except OSError as error:
+        raise damaged(path, f"cannot be read ({error})") from None
     return status.st_mtime_ns, status.st_ino
 
 

@@ -110,8 +110,8 @@ class Pump:
         """Deliver until :meth:`stop`. Ends early only with an error that is a bug."""
         self._task = asyncio.current_task()
         self._ended.clear()
-        await self._sink.open()
         try:
+            await self._sink.open()
             while not self._stopping.is_set():
                 if self._work or await self._lease():
                     await self._try()
@@ -119,8 +119,10 @@ class Pump:
                     await self._idle()
         finally:
             self._status.state = "stopped"
-            await self._sink.close()
-            self._ended.set()
+            try:
+                await self._sink.close()
+            finally:
+                self._ended.set()
             for batch in self._work:
                 self._writer.settle(self._lane, retry=[(leased.number, 0.0) for leased in batch])
             self._work.clear()

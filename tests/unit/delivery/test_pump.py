@@ -298,3 +298,17 @@ async def test_an_emergency_lane_that_stays_away_does_not_hold_up_routine_for_lo
     await line.until(lambda: len(line.confirmed) == 5)
     await emergency_pump.stop(1.0)
     await emergencies
+
+
+async def test_a_pump_whose_sink_cannot_be_opened_can_be_stopped(
+    line: Line, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def fails() -> None:
+        raise PermanentDeliveryError("planted: no certificate")
+
+    monkeypatch.setattr(line.sink, "open", fails)
+    task = asyncio.create_task(line.pump.run())
+    with pytest.raises(PermanentDeliveryError):
+        await task
+    async with asyncio.timeout(5):
+        await line.pump.stop(0.1)

@@ -7,6 +7,7 @@ that nothing is received before it can be stored. Order of stopping: the reverse
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import hashlib
 import hmac
 import logging
@@ -30,7 +31,7 @@ from gateway.dtls.cookie import Cookies
 from gateway.dtls.engines.openssl import OpensslServer, psk_suites
 from gateway.dtls.server import Config as DtlsConfig
 from gateway.dtls.server import Server
-from gateway.errors import ConfigError
+from gateway.errors import ConfigError, OutboxError
 from gateway.ingress.aiocoap_lane import AiocoapLane
 from gateway.ingress.driver import Driver
 from gateway.ingress.guard import Config as GuardConfig
@@ -107,7 +108,7 @@ class Gateway:
         self._tasks: list[asyncio.Task[None]] = []
         self._rates = Rates(configuration.limits.device_messages_per_s)
         self._started = clock.wall()
-        self._open = False
+        self._open = self._storing = False
         self.addresses: list[str] = []
         """Where it listens, once started."""
 
@@ -117,6 +118,7 @@ class Gateway:
         self.ended: asyncio.Future[str] = asyncio.get_running_loop().create_future()
         """Resolved with the reason when the gateway cannot go on."""
         selftest.all_suites(os.urandom)
+        self._storing = True
         await self._writer.start(on_committed=self._committed, on_failure=self._failed)
         self._book = AlarmBook(self._alarm_key, os.urandom, self._writer.keep_alarms, Alarms())
         self._book.restore(await self._writer.alarms())
@@ -191,7 +193,10 @@ class Gateway:
             driver = self._driver
             driver.refusing = "the gateway is stopping"
             if not self.ended.done():
-                await self._writer.flush()
+                with contextlib.suppress(
+                    OutboxError
+                ):  # _failed has told; the rest ends all the same
+                    await self._writer.flush()
             self._server.close(None, "the gateway is stopping")
             driver.sweep(self._clock.monotonic())
             await self._lane.stop()
@@ -202,7 +207,8 @@ class Gateway:
         await asyncio.gather(*self._tasks, return_exceptions=True)
         if hasattr(self, "_control"):
             await self._control.stop()
-        await self._writer.close()
+        if self._storing:
+            await self._writer.close()
 
     def reload(self) -> None:
         """Read the configuration again. A bad one changes nothing and is logged."""

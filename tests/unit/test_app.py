@@ -12,6 +12,8 @@ from gateway import provision
 from gateway.app import Gateway
 from gateway.clock import SystemClock
 from gateway.config import loading
+from gateway.dtls import selftest
+from gateway.ingress.udp import Sockets
 from gateway.roster.devices import Devices, new_device
 
 if TYPE_CHECKING:
@@ -20,17 +22,22 @@ if TYPE_CHECKING:
 
 
 @pytest.fixture
-async def state(tmp_path: Path) -> AsyncIterator[Path]:
-    """The state folder of a running gateway whose cloud store is nowhere."""
+def gateway(tmp_path: Path) -> Gateway:
+    """Not started; its cloud store is nowhere."""
     folder = tmp_path / "ward"
     provision.make_ward(
         folder, ward="W", cloud_url="https://127.0.0.1:1", port_base=None, wall=time.time()
     )
     listen = {"WARD_GATEWAY_COAP__LISTEN": "127.0.0.1:0"}
-    gateway = Gateway(loading.load(folder / "gateway.toml", listen), SystemClock())
+    return Gateway(loading.load(folder / "gateway.toml", listen), SystemClock())
+
+
+@pytest.fixture
+async def state(gateway: Gateway, tmp_path: Path) -> AsyncIterator[Path]:
+    """The state folder of a running gateway."""
     try:
         await gateway.start()
-        yield folder / "state"
+        yield tmp_path / "ward" / "state"
     finally:
         await gateway.stop()
 
@@ -67,3 +74,25 @@ async def test_devices_are_read_again_though_the_recipients_cannot_be(
     await _until(lambda: "a roster stays as it was" in caplog.text)
     _add(state / "devices.json", "d1")
     await _until(lambda: "1 devices may come" in caplog.text)
+
+
+async def test_a_gateway_that_did_not_come_to_open_its_outbox_can_be_stopped(
+    gateway: Gateway, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As when the self-test finds a suite that this OpenSSL has lost."""
+    monkeypatch.setattr(selftest, "psk_suites", lambda: ["NO-SUCH-SUITE"])
+    try:
+        with pytest.raises(Exception, match="no cipher match"):
+            await gateway.start()
+    finally:
+        await gateway.stop()
+
+
+async def test_an_outbox_that_fails_while_stopping_leaves_no_socket_open(gateway: Gateway) -> None:
+    await gateway.start()
+    (address,) = gateway.addresses
+    await gateway._writer.close()
+    await gateway.stop()
+    again = Sockets([address])
+    assert again.open() == [address]
+    again.close()

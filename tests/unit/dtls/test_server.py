@@ -7,7 +7,7 @@ import random
 import pytest
 
 from gateway.dtls.association import Path
-from gateway.dtls.engines.openssl import psk_suites
+from gateway.dtls.engines.openssl import OpensslEngine, psk_suites
 from gateway.dtls.handshake import DEADLINE_S
 from gateway.dtls.records import HANDSHAKE, Protector, split_untrusted
 from gateway.dtls.server import HALF_OPEN, Change, Config
@@ -372,3 +372,21 @@ def test_a_host_with_many_ports_does_not_push_out_the_handshakes_of_others(world
     assert world.server.half_open() == HALF_OPEN
     honest.to_server()
     assert [one.path for one in world.server.associations()] == [honest.path]
+
+
+def test_a_handshake_reads_a_few_records_of_a_datagram_only(world, monkeypatch) -> None:
+    """Whoever has a cookie could otherwise stop the loop with 64 KiB of empty records."""
+    link = world.link()
+    for _ in range(2):
+        link.to_server()
+        link.to_client()
+    fed: list[bytes] = []
+    feed = OpensslEngine.feed
+    monkeypatch.setattr(
+        OpensslEngine, "feed", lambda self, record: (fed.append(record), feed(self, record))
+    )
+    empty = bytes((HANDSHAKE, 0xFE, 0xFD)) + bytes(10)
+    world.server.receive(empty * 5000, link.path, 0.0)
+    assert len(fed) <= 16
+    link.to_server()
+    assert len(world.server.associations()) == 1

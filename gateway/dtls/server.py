@@ -44,6 +44,8 @@ HALF_OPEN: Final = 256
 """Handshakes under way at once: 22 KiB each while OpenSSL holds them."""
 
 EVENTS: Final = 4096
+"""Kept for the caller beyond one for each association: all may end in one sweep, and what the
+caller does not hear of it keeps."""
 _PROTOCOL_VERSION: Final = bytes((2, 70))
 """fatal, protocol_version (RFC 5246 section 7.2.2)."""
 
@@ -111,7 +113,7 @@ class Server:
         self._by_device: dict[str, list[Association]] = {}
         self.outgoing: list[tuple[bytes, Path]] = []
         """Datagrams of the DTLS layer itself; the caller sends and clears them."""
-        self.events: deque[Event] = deque(maxlen=EVENTS)
+        self.events: deque[Event] = deque(maxlen=EVENTS + config.associations)
         self.counts: Counter[str] = Counter()
         """How often what happened: cookies, handshakes, drops by cause."""
 

@@ -6,6 +6,7 @@ import random
 
 import pytest
 
+from gateway.dtls import server
 from gateway.dtls.association import Path
 from gateway.dtls.engines.openssl import OpensslEngine, psk_suites
 from gateway.dtls.handshake import DEADLINE_S
@@ -390,3 +391,15 @@ def test_a_handshake_reads_a_few_records_of_a_datagram_only(world, monkeypatch) 
     assert len(fed) <= 16
     link.to_server()
     assert len(world.server.associations()) == 1
+
+
+def test_every_association_that_ends_is_told_though_all_end_at_once(
+    make_world, monkeypatch
+) -> None:
+    monkeypatch.setattr(server, "EVENTS", 4)
+    world = make_world(Config(associations=20))
+    for n in range(20):
+        world.link(n, identity=f"device-{n}").shake_hands()
+    world.server.events.clear()
+    world.server.sweep(Config().idle_timeout_s + 1.0)
+    assert [event.change for event in world.server.events] == [Change.CLOSED] * 20

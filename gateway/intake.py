@@ -227,7 +227,7 @@ class Intake:
             return None
         pack = one.pack = resolve_untrusted(payload, content_format, device=device, wall=wall)
         if pack.absolute or (pack.boot is not None and pack.seq is not None):
-            key = _key(device, kind, payload)
+            key = _key(device, assignment.added, kind, payload)
             state = self._recent.state(key)
             if state is not None:
                 return Repeated(state)
@@ -294,10 +294,10 @@ def _encoded(assessment: Assessment) -> bytes:
     return cbor.encode(to_map(assessment))
 
 
-def _key(device: str, kind: Kind, payload: bytes) -> bytes:
+def _key(device: str, added: str, kind: Kind, payload: bytes) -> bytes:
     """Digest of who said what where."""
-    whose = b"%b %b" % (kind.encode(), device.encode())
-    return hashlib.blake2b(payload, digest_size=16, key=whose).digest()
+    whose = f"{kind} {device} {added}\0".encode()
+    return hashlib.blake2b(whose + payload, digest_size=16).digest()
 
 
 def _looks_like_cose(payload: bytes) -> bool:

@@ -118,7 +118,8 @@ class Driver:
             try:
                 telemetry = fastlane.claim(plaintext)
                 if telemetry is None:
-                    if self._lane is not None:
+                    # One that said goodbye in the same burst is told to the lane already.
+                    if self._lane is not None and not association.closed:
                         self._lane.receive(association.endpoint, plaintext, now)
                 elif self._is_new(association, telemetry, plaintext, now):
                     asked.append((association, telemetry))
@@ -137,8 +138,11 @@ class Driver:
                     entry = outcome.entry
                     waiting = Waiting(entry.key, association, telemetry, None)
                     batches[entry.lane].add(outcome, waiting)
-                else:
+                    continue
+                try:
                     self._not_admitted(association, telemetry, outcome, now)
+                except Exception as error:
+                    self._bug(error)
             try:
                 for batch in batches.values():
                     self._submit(batch)
@@ -220,7 +224,12 @@ class Driver:
             if isinstance(outcome, Exception):
                 self._bug(outcome)
             return
-        self._answer(association, telemetry, answer, now)
+        if isinstance(outcome, TooManyRequestsError):
+            # Not worth a place among the remembered: its repetition may find a token.
+            self._exchanges.forget(association.endpoint.association, telemetry.mid)
+            self._protected(association, answer)
+        else:
+            self._answer(association, telemetry, answer, now)
 
     def _bug(self, error: Exception) -> None:
         self.counts["bug"] += 1
@@ -322,6 +331,9 @@ class Driver:
                 _log.info("association opened by %s, suite %s", endpoint.device, why)
             else:
                 self._associations.pop(endpoint.association, None)
-                if self._lane is not None:
-                    self._lane.closed(endpoint)
+                try:
+                    if self._lane is not None:
+                        self._lane.closed(endpoint)
+                except Exception as error:
+                    self._bug(error)
                 _log.info("association of %s closed: %s", endpoint.device, why)

@@ -24,6 +24,8 @@ class Assignment(NamedTuple):
     pseudonym: bytes
     """16 bytes: what the cloud store sees instead of the patient."""
     lenient_units: bool
+    added: str
+    """When the device was entered: one that comes back under its old name is another."""
     readers: dict[Lane, tuple[PublicKey, ...]]
 
 
@@ -70,6 +72,6 @@ class Ward:
             self._assignments.clear()
         digest = hmac.digest(self._key, entry.patient.encode(), hashlib.sha256)
         readers = {lane: self.recipients.readers(entry.patient, lane) for lane in Lane}
-        made = Assignment(entry.patient, digest[:16], entry.lenient_units, readers)
+        made = Assignment(entry.patient, digest[:16], entry.lenient_units, entry.added, readers)
         self._assignments[device] = made
         return made

@@ -20,6 +20,7 @@ from gateway.errors import (
 )
 from gateway.intake import RECENT, Admitted, Intake, Judged, Offer, RecentKeys, Repeated
 from gateway.lane import Lane
+from gateway.roster.devices import new_device
 from gateway.vitals.assessment import Priority
 
 if TYPE_CHECKING:
@@ -341,3 +342,25 @@ def test_a_refused_message_is_forgotten_though_its_burst_began_a_generation() ->
     recent.add(b"the first of a new generation")
     recent.forget(b"refused")
     assert recent.state(b"refused") is None
+
+
+def test_a_device_that_comes_back_for_another_patient_is_another(bench: Bench) -> None:
+    """Its counters may begin again: the same bytes are then somebody else's measurement."""
+    first = bench.admit(counted(1))
+    bench.intake.stored(first.entry.key)
+    assert bench.admit(counted(1)) == Repeated(True)
+    devices = bench.desk.devices
+    devices.revoke(BED.device, today="2027-01-02T00:00:00Z")
+    devices.add(
+        new_device(
+            BED.device,
+            patient="P9",
+            key=b"another key",
+            lenient_units=False,
+            today="2027-01-03T00:00:00Z",
+        )
+    )
+    bench.desk.ward.refresh()
+    again = bench.admit(counted(1))
+    assert isinstance(again, Admitted)
+    assert again.entry.patient != first.entry.patient

@@ -396,6 +396,22 @@ async def test_a_revoked_device_is_refused_while_its_association_lives(bench: Be
     assert b"revoked" in answer.payload
 
 
+async def test_a_refused_message_is_a_new_attempt_when_it_comes_again(bench: Bench) -> None:
+    """The very same datagram, once there is a token: 4.29 is not remembered for it."""
+    bench.rates.per_s = 1
+    node = bench.node()
+    posts = [bench.post(hr(72)) for _ in range(3)]
+    node.sends(*posts)
+    await bench.settled()
+    answers = {one.mid: one.code for one in node.hears()}
+    codes = [answers[decode_untrusted(post).mid] for post in posts]
+    refused = posts[codes.index(Code.TOO_MANY_REQUESTS)]
+    bench.clock.now += 5.0
+    node.sends(refused)
+    await bench.settled()
+    assert [one.code for one in node.hears()] == [Code.CHANGED]
+
+
 async def test_a_device_over_its_rate_is_told_when_to_come_back(bench: Bench) -> None:
     """Its emergencies have a rate of their own; other devices are not held back."""
     bench.rates.per_s = 1

@@ -106,7 +106,8 @@ class Gateway:
         }
         self._pumps: dict[Lane, Pump] = {}
         self._tasks: list[asyncio.Task[None]] = []
-        self._rates = Rates(configuration.limits.device_messages_per_s)
+        per_s = configuration.limits.device_messages_per_s
+        self._rates, self._emergency_rates = Rates(per_s), Rates(_emergencies_per_s(per_s))
         self._started = clock.wall()
         self._open = self._storing = False
         self.addresses: list[str] = []
@@ -147,9 +148,7 @@ class Gateway:
             intake=self._intake,
             writer=self._writer,
             rates=self._rates,
-            emergency_rates=Rates(
-                _EMERGENCIES_PER_S if configuration.limits.device_messages_per_s else 0
-            ),
+            emergency_rates=self._emergency_rates,
             clock=self._clock,
             send=self._sockets.send,
         )
@@ -217,10 +216,12 @@ class Gateway:
         except ConfigError as error:
             _log.error("reload refused: %s", "; ".join(error.problems))
             return
-        limits = fresh.configuration.limits
-        self._rates.per_s = limits.device_messages_per_s
+        per_s = fresh.configuration.limits.device_messages_per_s
+        self._rates.per_s, self._emergency_rates.per_s = per_s, _emergencies_per_s(per_s)
+        if self._open:
+            self._lane.limit(per_s)
         old, new = asdict(self._loaded.configuration), asdict(fresh.configuration)
-        old["limits"]["device_messages_per_s"] = limits.device_messages_per_s
+        old["limits"]["device_messages_per_s"] = per_s
         waiting = [name for name in new if new[name] != old[name]]
         _log.info(
             "reloaded; changed and waiting for a restart: %s", ", ".join(waiting) or "nothing"
@@ -317,6 +318,11 @@ class Gateway:
             }
             for alarm in self._book.alarms.active()
         ]
+
+
+def _emergencies_per_s(per_s: float) -> float:
+    """0, no limit, goes for emergencies too."""
+    return _EMERGENCIES_PER_S if per_s else 0.0
 
 
 def _local_key(state: os.PathLike[str]) -> bytes:

@@ -272,6 +272,10 @@ class AiocoapLane:
             self.counts["bugs"] += 1
             _log.exception("a CoAP message was dropped because of a bug")
 
+    def limit(self, per_s: float) -> None:
+        """Another rate for every device from now on; 0: none."""
+        self._guard.limit(per_s)
+
     def closed(self, endpoint: Endpoint) -> None:
         """The association has ended: forget its observations, bodies, requests and answers."""
         self._guard.closed(endpoint)

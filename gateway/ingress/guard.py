@@ -150,6 +150,10 @@ class Guard:
         self._exchanges = Exchanges(config.exchanges)
         self._assemblies = Assemblies(config.assemblies)
 
+    def limit(self, per_s: float) -> None:
+        """Another rate for every device from now on; 0: none."""
+        self._rates.per_s = per_s
+
     def judge(self, endpoint: Endpoint, datagram: bytes, now: float) -> Verdict:
         """What to do with one datagram of an authenticated peer, whatever its bytes."""
         if self._rates.over(endpoint.device, now):

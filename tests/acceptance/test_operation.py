@@ -109,6 +109,9 @@ async def test_reload(linked: Ward) -> None:
     codes = [await _post(link) for _ in range(8)]
     assert Code.TOO_MANY_REQUESTS in codes
     assert codes[0] == Code.CHANGED
+    # What the fast lane does not claim has the same rate.
+    asked = [(await link.request(Code.GET, ("time",))).code for _ in range(8)]
+    assert Code.TOO_MANY_REQUESTS in asked
     assert ward.stop_gateway() == 0
 
 

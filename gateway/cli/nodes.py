@@ -19,7 +19,7 @@ from gateway.coap.numbers import CONTENT_FORMATS, Code, ContentFormat, Option, c
 from gateway.errors import UsageError
 from gateway.node import recording
 from gateway.node.fleet import Fleet, Node
-from gateway.node.link import Link, parse_uri
+from gateway.node.link import Link, LinkError, parse_uri
 from gateway.provision import today
 from gateway.roster.devices import new_device
 
@@ -28,6 +28,7 @@ if TYPE_CHECKING:
 
     from gateway.coap.message import Message
     from gateway.node.fleet import Report
+    from gateway.node.link import Target
 
 _METHODS: Final = {code.name.lower(): code for code in Code if 0 < code < 32}
 _CBOR: Final = (ContentFormat.CBOR, ContentFormat.SENML_CBOR)
@@ -49,17 +50,19 @@ def add_parser(commands: argparse._SubParsersAction[argparse.ArgumentParser]) ->
     send.set_defaults(run=_send)
     simulate = commands.add_parser("simulate", help="bracelets that replay recorded heartbeats")
     simulate.add_argument("--gateway", required=True, metavar="URI", help="coaps://HOST[:PORT]")
-    simulate.add_argument("--nodes", type=int, default=8, metavar="N")
+    simulate.add_argument("--nodes", type=int, default=8, metavar="N", help="default: 8")
     simulate.add_argument(
         "--node-file",
         type=Path,
         metavar="FILE",
-        help="JSON lines with id and key_hex, as `device add --json` prints; "
+        help="what `device add --json` printed, one device after the other; "
         "default: devices sim-1 to sim-N of this ward, entered if missing",
     )
     simulate.add_argument("--speed", type=float, default=1.0, metavar="X", help="times real time")
     simulate.add_argument("--loss", type=float, default=0.0, metavar="P", help="0 to 1, each way")
-    simulate.add_argument("--for", dest="seconds", type=float, metavar="SECONDS")
+    simulate.add_argument(
+        "--for", dest="seconds", type=float, metavar="SECONDS", help="default: until Ctrl-C"
+    )
     simulate.add_argument("--seed", type=int, default=1)
     simulate.add_argument(
         "--journal", type=Path, metavar="FILE", help="a JSON line for each acknowledged pack"
@@ -79,7 +82,10 @@ def _send(args: argparse.Namespace) -> int:
     key = _key(args.psk_key)
 
     async def exchange() -> Message:
-        link = await Link.open(target.host, target.port, identity=args.psk_identity, key=key)
+        try:
+            link = await Link.open(target.host, target.port, identity=args.psk_identity, key=key)
+        except LinkError as error:
+            raise LinkError(_unopened(str(error), target)) from None
         try:
             return await link.request(
                 _METHODS[method],
@@ -110,13 +116,24 @@ def _send(args: argparse.Namespace) -> int:
     return 0 if code_class(answer.code) == 2 else 1
 
 
+def _unopened(reason: str, target: Target) -> str:
+    """Where, and what to look at first."""
+    host = f"[{target.host}]" if ":" in target.host else target.host
+    where = f"{host}:{target.port}"
+    if "alert decrypt error" in reason:
+        return f"{where} does not know this identity with this key ({reason})"
+    if "Connection refused" in reason:
+        return f"{where}: no gateway listens there ({reason})"
+    return reason if reason.startswith(f"{target.host}:") else f"{where}: {reason}"
+
+
 def _payload(text: str) -> bytes:
     if not text.startswith("@"):
         return text.encode()
     try:
         return sys.stdin.buffer.read() if text == "@-" else Path(text[1:]).read_bytes()
     except OSError as error:
-        raise UsageError(f"{text[1:]}: {error}") from None
+        raise UsageError(f"{text[1:]}: {error.strerror}") from None
 
 
 def _key(text: str) -> bytes:
@@ -154,7 +171,7 @@ def _simulate(args: argparse.Namespace) -> int:
         try:
             journal = stack.enter_context(args.journal.open("a")) if args.journal else None
         except OSError as error:
-            raise UsageError(f"--journal: {error}") from None
+            raise UsageError(f"--journal {args.journal}: {error.strerror}") from None
         fleet = Fleet(
             target,
             nodes,
@@ -206,11 +223,23 @@ def summary(report: Report) -> dict[str, Any]:
 
 
 def _from_file(path: Path) -> list[Node]:
+    """One object after the other, in a line each or not, as ``device add --json`` prints them."""
+    nodes = []
     try:
-        lines = [json.loads(line) for line in path.read_text().splitlines() if line.strip()]
-        return [Node(line["id"], bytes.fromhex(line["key_hex"])) for line in lines]
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise UsageError(f"{path}: not a node file ({error!r})") from None
+        rest = path.read_text().lstrip()
+        while rest:
+            one, end = json.JSONDecoder().raw_decode(rest)
+            nodes.append(Node(one["id"], bytes.fromhex(one["key_hex"])))
+            rest = rest[end:].lstrip()
+    except OSError as error:
+        raise UsageError(f"{path}: not a node file ({error.strerror})") from None
+    except (KeyError, TypeError):
+        raise UsageError(f"{path}: not a node file (each device has id and key_hex)") from None
+    except ValueError as error:
+        raise UsageError(f"{path}: not a node file ({error})") from None
+    if not nodes:
+        raise UsageError(f"{path}: not a node file (no devices in it)")
+    return nodes
 
 
 def _from_ward(args: argparse.Namespace) -> list[Node]:

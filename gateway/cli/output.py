@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+import textwrap
 import unicodedata
 from typing import TYPE_CHECKING, Any
 
@@ -14,6 +15,9 @@ if TYPE_CHECKING:
 _ISO_DATE = 10
 """Characters of ``2026-11-21``."""
 
+_WORTH_WRAPPING = 16
+"""A column that is narrower is shortened instead."""
+
 
 def show(
     args: argparse.Namespace,
@@ -21,10 +25,12 @@ def show(
     *,
     empty: str,
     dates: Sequence[str] = (),
+    wrapped: str = "",
 ) -> None:
     """Rows with the same keys: a table, or a JSON array with ``--json``.
 
-    dates: keys of ISO 8601 times, of which a table shows the date.
+    dates: keys of ISO 8601 times, of which a table shows the date. wrapped: the last key, if a
+    table must not shorten it.
     """
     if args.json:
         print(json.dumps(list(rows), indent=1))
@@ -36,7 +42,7 @@ def show(
             }
             for row in rows
         ]
-        print(table(shorter, shutil.get_terminal_size((80, 24)).columns))
+        print(table(shorter, shutil.get_terminal_size((80, 24)).columns, wrapped=wrapped))
     else:
         print(empty)
 
@@ -51,10 +57,15 @@ def show_one(args: argparse.Namespace, values: dict[str, Any]) -> None:
         print(f"{key:<{width}}  {text(value)}")
 
 
-def table(rows: Sequence[dict[str, Any]], columns: int) -> str:
-    """Aligned text, at most ``columns`` wide; the widest column gives way, with an ellipsis."""
+def table(rows: Sequence[dict[str, Any]], columns: int, *, wrapped: str = "") -> str:
+    """Aligned text, at most ``columns`` wide; the widest column gives way, with an ellipsis.
+
+    wrapped: the last column's name, if it shall go on in the next line instead.
+    """
     names = list(rows[0])
     cells = [names, *([text(row[name]) for name in names] for row in rows)]
+    if wrapped:
+        cells = _wrap_last(cells, columns)
     widths = [max(_width(line[at]) for line in cells) for at in range(len(names))]
     while sum(widths) + 2 * (len(widths) - 1) > columns and max(widths) > 1:
         widths[widths.index(max(widths))] -= 1
@@ -65,12 +76,28 @@ def table(rows: Sequence[dict[str, Any]], columns: int) -> str:
     return "\n".join(_cut("  ".join(line).rstrip(), columns) for line in lines)
 
 
+def _wrap_last(cells: list[list[str]], columns: int) -> list[list[str]]:
+    before = sum(
+        max(_width(cell) for cell in column) + 2 for column in list(zip(*cells, strict=True))[:-1]
+    )
+    room = columns - before
+    if room < _WORTH_WRAPPING:
+        return cells
+    found = []
+    for *others, last in cells:
+        for at, part in enumerate(textwrap.wrap(last, room, break_on_hyphens=False) or [""]):
+            found.append([*others, part] if at == 0 else [*([""] * len(others)), part])
+    return found
+
+
 def text(value: object) -> str:
     """A value as people read it, in one line and without anything that moves the cursor."""
     if value is None:
         return "-"
     if isinstance(value, bool):
         return "yes" if value else "no"
+    if isinstance(value, dict):
+        return ", ".join(f"{text(key)}: {text(one)}" for key, one in value.items()) or "-"
     if isinstance(value, (list, tuple)):
         return ", ".join(text(one) for one in value) or "-"
     return "".join(one if one.isprintable() else "\N{REPLACEMENT CHARACTER}" for one in str(value))

@@ -52,11 +52,11 @@ def _status(args: argparse.Namespace) -> int:
                 "delivery": delivery.get("failure") or delivery["state"],
             }
         )
-    show(args, rows, empty="")
+    show(args, rows, empty="", wrapped="delivery")
     if not args.json:
         print(
             f"\n{outbox['size']} of {outbox['max_bytes']} bytes used, "
-            f"{outbox['reserve_bytes']} of them for emergencies only; "
+            f"{outbox['reserve_bytes']} of them for emergencies only\n"
             f"{outbox['dead']} dead letters, {outbox['damaged']} damaged, {outbox['lost']} lost"
         )
         if outbox["notice"]:
@@ -81,5 +81,15 @@ def _alarms(args: argparse.Namespace) -> int:
     alarms = control.ask(places.loaded(args).configuration.gateway.state, "alarms")
     if alarms is None:
         raise UsageError("the gateway is not running; its alarms are there again when it is")
-    show(args, alarms, empty="no alarms")
+    if not args.json:
+        alarms = [_short(alarm) for alarm in alarms]
+    show(args, alarms, empty="no alarms", wrapped="detail")
     return 0
+
+
+def _short(alarm: dict[str, Any]) -> dict[str, Any]:
+    """What a table has room for: neither the id nor the year, which JSON keeps."""
+    return {
+        "raised (UTC)": alarm["raised"][5:19].replace("T", " "),
+        **{name: alarm[name] for name in ("patient", "device", "priority", "rule", "detail")},
+    }

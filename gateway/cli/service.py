@@ -87,7 +87,7 @@ def _check(args: argparse.Namespace) -> int:
         except GatewayError as error:
             found, detail = "failed", str(error)
         rows.append({"check": name, "result": found, "detail": detail})
-    show(args, rows, empty="")
+    show(args, rows, empty="", wrapped="detail")
     return 1 if any(row["result"] == "failed" for row in rows) else 0
 
 

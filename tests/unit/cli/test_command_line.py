@@ -11,7 +11,9 @@ from typing import Any
 
 import pytest
 
-from gateway.cli import main, parser
+from gateway.cli import main, nodes, parser, queue
+from gateway.cli.output import table
+from gateway.node.link import parse_uri
 from gateway.provision import make_ward
 
 COMMANDS = [
@@ -296,13 +298,72 @@ def test_what_needs_a_running_gateway_says_so(shell: Shell) -> None:
         (["send", "coaps://h/v", "@nowhere", "--psk-identity", "i", "--psk-key", "k"], "nowhere"),
         (["simulate", "--gateway", "coaps://h", "--speed", "0"], "--speed above 0"),
         (["simulate", "--gateway", "coaps://h", "--loss", "1"], "--loss from 0"),
-        (["simulate", "--gateway", "coaps://h", "--node-file", "nowhere"], "not a node file"),
+        (["simulate", "--gateway", "coaps://h", "--node-file", "nowhere"], "No such file"),
+        (["send", "coaps://127.0.0.1:1/v", "--psk-identity", "i", "--psk-key", "k"], "127.0.0.1:1"),
         (["demo", "--nodes", "0"], "--nodes must be 1 to 500"),
         (["device", "add", "a/b"], "device id"),
     ],
 )
 def test_what_cannot_be_done_is_1(shell: Shell, argv: list[str], words: str) -> None:
     assert words in shell.fails(*argv)
+
+
+@pytest.mark.parametrize(
+    ("content", "words"),
+    [
+        ("", "no devices in it"),
+        ("{", "not a node file"),
+        ('{"id": "b1"}', "each device has id and key_hex"),
+        ("[1]", "each device has id and key_hex"),
+        ('{"id": "b1", "key_hex": "zz"}', "not a node file"),
+    ],
+)
+def test_a_node_file_that_is_none(shell: Shell, content: str, words: str) -> None:
+    path = shell.folder / "nodes"
+    path.write_text(content)
+    argv = ["simulate", "--gateway", "coaps://h", "--node-file", str(path)]
+    error = shell.fails(*argv)
+    assert words in error
+    assert "Error(" not in error
+
+
+def test_what_device_add_prints_is_a_node_file(shell: Shell) -> None:
+    printed = [shell.prints("--json", "device", "add", name) for name in ("b1", "b2")]
+    path = shell.folder / "nodes"
+    for content in ("".join(printed), "\n".join(json.dumps(json.loads(one)) for one in printed)):
+        path.write_text(content)
+        found = nodes._from_file(path)
+        assert [node.id for node in found] == ["b1", "b2"]
+        assert [node.key.hex() for node in found] == [json.loads(one)["key_hex"] for one in printed]
+
+
+@pytest.mark.parametrize(
+    ("reason", "shown"),
+    [
+        ("tlsv1 alert decrypt error", "[::1]:5684 does not know this identity with this key"),
+        ("[Errno 111] Connection refused", "[::1]:5684: no gateway listens there"),
+        ("no answer", "[::1]:5684: no answer"),
+        ("::1:5684: unknown suite", "::1:5684: unknown suite"),
+    ],
+)
+def test_why_there_is_no_connection(reason: str, shown: str) -> None:
+    assert nodes._unopened(reason, parse_uri("coaps://[::1]/v")).startswith(shown)
+
+
+def test_an_alarm_fits_into_80_columns_with_its_time() -> None:
+    alarm = {
+        "id": "01a1fce8652470008030faa4eb26ad52",
+        "patient": "P1",
+        "device": "bracelet-1",
+        "rule": "declared",
+        "priority": "emergency",
+        "detail": "no heartbeat for 4.2 s",
+        "raised": "2026-11-21T07:00:51Z",
+    }
+    lines = table([queue._short(alarm)], 80, wrapped="detail").split("\n")
+    assert max(map(len, lines)) <= 80
+    assert lines[2].startswith("11-21 07:00:51  P1")
+    assert "…" not in "".join(lines)
 
 
 def test_a_command_that_is_interrupted_is_130(

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import argparse
 import json
+from typing import Any
 
 import pytest
 
 from gateway.cli.output import show, show_one, table, text
 
-ROWS = [
+ROWS: list[dict[str, Any]] = [
     {"id": "bracelet-1", "patient": "P1", "added": "2026-11-21T05:00:00Z", "revoked": None},
     {"id": "b2", "patient": "Ä" * 64, "added": "2026-11-22T05:00:00Z", "revoked": True},
 ]
@@ -53,6 +54,26 @@ def test_a_table_that_fits_is_not_shortened() -> None:
     assert "…" in table(rows, 79)
 
 
+def test_a_column_that_matters_goes_on_in_the_next_line() -> None:
+    rows = [
+        {"check": "disk", "detail": "9 MiB"},
+        {"check": "recipients", "detail": "private keys of anna lie here: move them"},
+    ]
+    assert table(rows, 36, wrapped="detail").split("\n") == [
+        "check       detail",
+        "----------  ------------------------",
+        "disk        9 MiB",
+        "recipients  private keys of anna lie",
+        "            here: move them",
+    ]
+
+
+@pytest.mark.parametrize("columns", [80, 40, 32, 31, 10, 3])
+def test_what_is_wrapped_is_never_wider_than_the_terminal(columns: int) -> None:
+    rows = [{"check": "x" * 10, "detail": "words " * size + "y" * 90} for size in range(20)]
+    assert max(map(len, table(rows, columns, wrapped="detail").split("\n"))) <= columns
+
+
 def test_wide_and_combined_letters_keep_the_columns() -> None:
     """An ideograph takes two places, an accent of its own none."""
     lines = table(
@@ -78,6 +99,8 @@ def test_nothing_moves_the_cursor_or_begins_a_line() -> None:
         (False, "no"),
         ([], "-"),
         (["a", None, 1], "a, -, 1"),
+        ({}, "-"),
+        ({"no answer": 2, "4.29": 1}, "no answer: 2, 4.29: 1"),
         ((), "-"),
         (0, "0"),
         (1.5, "1.5"),

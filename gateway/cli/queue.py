@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from gateway import control
 from gateway.cli import places
-from gateway.cli.output import show
+from gateway.cli.output import show, text
 from gateway.clock import SystemClock
 from gateway.errors import UsageError
 from gateway.outbox.salvage import open_store
@@ -36,10 +36,38 @@ def _status(args: argparse.Namespace) -> int:
     loaded = places.loaded(args)
     running = control.ask(loaded.configuration.gateway.state, "status")
     outbox = running["outbox"] if running else asyncio.run(_from_disk(loaded))
-    now = time.time()
+    _tell(args, outbox, running["delivery"] if running else {})
+    return 0
+
+
+def _tell(args: argparse.Namespace, outbox: dict[str, Any], delivery: dict[str, Any]) -> None:
+    rows = _rows(outbox, delivery, time.time())
+    if args.json:
+        show(args, rows, empty="")
+        return
+    for row in rows:
+        # A failure is a sentence: it stands below the table.
+        if delivery:
+            row["delivery"] = delivery[row["lane"]]["state"]
+    show(args, rows, empty="")
+    print()
+    for lane, figures in delivery.items():
+        if figures.get("failure"):
+            print(f"{lane}: {text(figures['failure'])}")
+    print(
+        f"{outbox['size']} of {outbox['max_bytes']} bytes used, "
+        f"{outbox['reserve_bytes']} of them for emergencies only\n"
+        f"{outbox['dead']} dead letters, {outbox['damaged']} damaged, {outbox['lost']} lost"
+    )
+    if outbox["notice"]:
+        print(outbox["notice"])
+
+
+def _rows(outbox: dict[str, Any], delivery: dict[str, Any], now: float) -> list[dict[str, Any]]:
+    """A row a lane. delivery: empty when no gateway runs."""
     rows: list[dict[str, Any]] = []
     for lane, figures in outbox["lanes"].items():
-        delivery = running["delivery"][lane] if running else {"state": "gateway not running"}
+        how = delivery.get(lane, {"state": "gateway not running"})
         oldest = figures["oldest_ms"]
         rows.append(
             {
@@ -49,19 +77,10 @@ def _status(args: argparse.Namespace) -> int:
                 "oldest_s": None if oldest is None else max(0, round(now - oldest / 1000)),
                 "delivered": figures["delivered"],
                 "refused": figures["refused"],
-                "delivery": delivery.get("failure") or delivery["state"],
+                "delivery": how.get("failure") or how["state"],
             }
         )
-    show(args, rows, empty="", wrapped="delivery")
-    if not args.json:
-        print(
-            f"\n{outbox['size']} of {outbox['max_bytes']} bytes used, "
-            f"{outbox['reserve_bytes']} of them for emergencies only\n"
-            f"{outbox['dead']} dead letters, {outbox['damaged']} damaged, {outbox['lost']} lost"
-        )
-        if outbox["notice"]:
-            print(outbox["notice"])
-    return 0
+    return rows
 
 
 async def _from_disk(loaded: Loaded) -> dict[str, Any]:

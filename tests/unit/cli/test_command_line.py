@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import json
 import re
 import time
@@ -348,6 +349,23 @@ def test_what_device_add_prints_is_a_node_file(shell: Shell) -> None:
 )
 def test_why_there_is_no_connection(reason: str, shown: str) -> None:
     assert nodes._unopened(reason, parse_uri("coaps://[::1]/v")).startswith(shown)
+
+
+def test_why_nothing_is_delivered_stands_below_the_table(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    reason = "https://cloud.example:9443: the store cannot be reached, " + "and so on " * 9
+    lane = {"rows": 1, "size": 447, "oldest_ms": 0, "delivered": 2, "refused": 0}
+    figures = {"size": 447, "max_bytes": 1 << 30, "reserve_bytes": 1 << 26, "dead": 0}
+    outbox = figures | {"lanes": {"routine": lane}, "damaged": 0, "lost": 0, "notice": ""}
+    delivery = {"routine": {"state": "backing off", "failure": reason}}
+    queue._tell(argparse.Namespace(json=False), outbox, delivery)
+    lines = capsys.readouterr().out.split("\n")
+    assert lines[2].endswith("backing off")
+    assert max(len(line) for line in lines if not line.startswith("routine: ")) <= 80
+    assert f"routine: {reason}" in lines
+    queue._tell(argparse.Namespace(json=True), outbox, delivery)
+    assert json.loads(capsys.readouterr().out)[0]["delivery"] == reason
 
 
 def test_an_alarm_fits_into_80_columns_with_its_time() -> None:

@@ -143,6 +143,8 @@ async def running(ward: Ward) -> AsyncIterator[None]:
                     *words,
                     stdout=asyncio.subprocess.PIPE,
                     stderr=errors,
+                    # Ctrl-C in a terminal is for the demonstration, which then sums up.
+                    process_group=0,
                 )
             ward.processes.append(process)
             assert process.stdout is not None

@@ -111,4 +111,7 @@ async def _open(config: Config, failed: asyncio.Future[None]) -> Store:
     except KeyError as error:
         raise ConfigError([f"cloud.database: {error.args[0]}"]) from None
     except StoreError as error:
+        if "locked" in str(error):
+            in_use = f"{config.database}: in use by a running cloud store; stop it first"
+            raise StoreError(in_use) from error
         raise ConfigError([f"cloud.database: {error}"]) from error

@@ -167,3 +167,11 @@ def test_what_it_stands_on_is_missing(ward: Ward) -> None:
         said = ward.ask("run", code=78)
     assert f"127.0.0.1:{ward.port_base}" in said
     assert len(said.splitlines()) == 1
+
+
+def test_a_second_cloud_store_on_the_same_database(ward: Ward) -> None:
+    """It says why it does not start."""
+    ward.start_cloud()
+    said = run("cloud", "run", "--config", str(ward.folder / "cloud.toml"), code=1)
+    assert "in use by a running cloud store" in said
+    assert "Traceback" not in said

@@ -108,6 +108,7 @@ class Gateway:
         self._tasks: list[asyncio.Task[None]] = []
         per_s = configuration.limits.device_messages_per_s
         self._rates, self._emergency_rates = Rates(per_s), Rates(_emergencies_per_s(per_s))
+        self._exchanges = Exchanges()
         self._started = clock.wall()
         self._open = self._storing = False
         self.addresses: list[str] = []
@@ -144,7 +145,7 @@ class Gateway:
         )
         self._driver = Driver(
             server=self._server,
-            exchanges=Exchanges(),
+            exchanges=self._exchanges,
             intake=self._intake,
             writer=self._writer,
             rates=self._rates,
@@ -296,6 +297,7 @@ class Gateway:
             "half_open": self._server.half_open(),
             "dtls": dict(self._server.counts),
             "messages": dict(self._driver.counts),
+            "exchanges": {"reused": self._exchanges.reused, "shed": self._exchanges.shed},
             "aiocoap_lane": dict(self._lane.counts),
             "unsent_datagrams": self._sockets.unsent,
             "outbox": asdict(self._writer.status()),

@@ -1,0 +1,33 @@
+"""libcoap's server: PUT to a resource that is there; acknowledges, stores nothing."""
+
+from __future__ import annotations
+
+import contextlib
+import shutil
+import subprocess
+from typing import TYPE_CHECKING
+
+from gateway import demonstration
+from servers import KEY, Missing, Running, ending, wait_for_udp
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+
+@contextlib.contextmanager
+def start() -> Iterator[Running]:
+    """Listens on the port above the one that it is given."""
+    program = shutil.which("coap-server-openssl")
+    if program is None:
+        raise Missing("coap-server-openssl is not installed (Debian: libcoap3-bin)")
+    port = demonstration.free_port_base()
+    process = subprocess.Popen(
+        [program, "-A", "127.0.0.1", "-p", str(port), "-k", KEY, "-h", "bench", "-v", "3"],
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+    )
+    with ending(process):
+        one = wait_for_udp(process, port + 1)
+        yield Running(
+            "libcoap", port + 1, "PUT", ("example_data",), one, acknowledges="nothing stored"
+        )

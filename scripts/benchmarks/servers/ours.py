@@ -1,0 +1,98 @@
+"""Ward Gateway as `ward-gateway run` starts it, with a ward of its own in a temporary folder."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import psutil
+
+from gateway import demonstration, provision
+from gateway.roster.devices import Devices, new_device
+from servers import DEVICES, KEY, Running, ending
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+
+class Ward:
+    """A ward's folder with DEVICES devices; its processes as they are started."""
+
+    def __init__(self, folder: Path) -> None:
+        wall = time.time()
+        self.folder = folder
+        self.port = demonstration.free_port_base()
+        provision.make_ward(folder, ward="Bench", cloud_url=None, port_base=self.port, wall=wall)
+        Devices(folder / "state" / "devices.json").add(
+            *(
+                new_device(
+                    f"bench-{number}",
+                    patient=None,
+                    key=KEY.encode(),
+                    lenient_units=False,
+                    today=provision.today(wall),
+                )
+                for number in range(DEVICES)
+            )
+        )
+
+    @contextlib.contextmanager
+    def program(self, *words: str, **settings: str) -> Iterator[psutil.Process]:
+        """``ward-gateway WORDS``, once it has said that it listens.
+
+        settings: of the configuration, as ``WARD_GATEWAY_...`` has them without that prefix.
+        """
+        environment = {f"WARD_GATEWAY_{name}": value for name, value in settings.items()}
+        log = self.folder / f"{words[0]}.log"
+        with log.open("wb") as errors:
+            process = subprocess.Popen(
+                [sys.executable, "-m", "gateway", *words],
+                stdout=subprocess.PIPE,
+                stderr=errors,
+                env=os.environ | environment,
+            )
+        with ending(process):
+            assert process.stdout is not None
+            if not process.stdout.readline():
+                raise SystemExit(log.read_text())
+            yield psutil.Process(process.pid)
+
+    @contextlib.contextmanager
+    def gateway(self, **settings: str) -> Iterator[Running]:
+        """The gateway. No limit on a device's rate; room for all associations."""
+        limits = {
+            "LIMITS__DEVICE_MESSAGES_PER_S": "0",
+            "LIMITS__ASSOCIATIONS": str(2 * DEVICES),
+        }
+        with self.program(
+            "run", "--config", str(self.folder / "gateway.toml"), **(limits | settings)
+        ) as one:
+            yield Running(
+                "ward-gateway", self.port, "POST", ("v",), one, acknowledges="stored, synced"
+            )
+
+    @contextlib.contextmanager
+    def cloud_store(self) -> Iterator[psutil.Process]:
+        """The reference cloud store, where the gateway delivers to."""
+        with self.program("cloud", "run", "--config", str(self.folder / "cloud.toml")) as one:
+            yield one
+
+
+@contextlib.contextmanager
+def ward() -> Iterator[Ward]:
+    """A new ward, gone with the block. On the disk of the current folder: /tmp may be memory."""
+    with tempfile.TemporaryDirectory(prefix="ward-gateway-bench-", dir=os.getcwd()) as name:
+        yield Ward(Path(name) / "ward")
+
+
+@contextlib.contextmanager
+def start() -> Iterator[Running]:
+    """The gateway alone: the cloud store is away, so that only ingest is seen."""
+    with ward() as made, made.gateway() as running:
+        yield running

@@ -60,7 +60,7 @@ _DECLARED: Final = (fastlane.Kind.ALARM, fastlane.Kind.SEALED_ALARM)
 class Driver:
     """Joins sockets, associations, both lanes of ingress, intake and outbox.
 
-    send: puts a datagram on the wire.
+    send: puts datagrams on the wire, all of a burst at once.
     """
 
     def __init__(
@@ -73,7 +73,7 @@ class Driver:
         rates: Rates,
         emergency_rates: Rates,
         clock: Clock,
-        send: Callable[[bytes, Path], None],
+        send: Callable[[list[tuple[bytes, Path]]], None],
     ) -> None:
         self._server = server
         self._exchanges = exchanges
@@ -83,6 +83,7 @@ class Driver:
         self._emergency_rates = emergency_rates
         self._clock = clock
         self._send = send
+        self._outgoing: list[tuple[bytes, Path]] = []
         self._associations: dict[int, Association] = {}
         self._lane: AiocoapLane | None = None
         self.refusing: str | None = None
@@ -274,6 +275,7 @@ class Driver:
                     self._answer(association, telemetry, answer, now)
                 elif stored is not None and not stored.done():
                     stored.set_result(None)
+        self._flush()
 
     def _answer(
         self, association: Association, telemetry: Telemetry, answer: bytes, now: float
@@ -282,11 +284,11 @@ class Driver:
         self._protected(association, answer)
 
     def _protected(self, association: Association, plaintext: bytes) -> None:
-        """Send to a peer; one that cannot be sent to any more must not cost the others theirs."""
+        """For the next flush; a peer that cannot be sent to must not cost the others theirs."""
         if not plaintext or association.closed:
             return
         try:
-            self._send(association.protect(plaintext), association.path)
+            self._outgoing.append((association.protect(plaintext), association.path))
         except DtlsError as error:
             _log.warning("no answer to %s: %s", association.endpoint.device, error)
 
@@ -302,6 +304,7 @@ class Driver:
         association = self._associations.get(endpoint.association)
         if association is not None:
             self._protected(association, plaintext)
+            self._flush()
 
     def sweep(self, now: float) -> None:
         """Timers of everything below. Call about every quarter of a second."""
@@ -312,12 +315,14 @@ class Driver:
         self._flush()
 
     def _flush(self) -> None:
-        """What the DTLS layer wants sent."""
-        outgoing = self._server.outgoing
+        """Send what has come together, and what the DTLS layer itself wants sent."""
+        outgoing = self._outgoing
+        if self._server.outgoing:
+            outgoing += self._server.outgoing
+            self._server.outgoing.clear()
         if outgoing:
-            for datagram, path in outgoing:
-                self._send(datagram, path)
-            outgoing.clear()
+            self._outgoing = []
+            self._send(outgoing)
         self._tell()
 
     def _tell(self) -> None:

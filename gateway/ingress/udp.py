@@ -87,12 +87,13 @@ class Sockets:
         if burst:
             receive(burst, clock.monotonic(), clock.wall())
 
-    def send(self, datagram: bytes, path: Path) -> None:
+    def send(self, datagrams: list[tuple[bytes, Path]]) -> None:
         """Send, or count what could not be sent, also after closing; never waits."""
-        try:
-            self._sockets[path.listener].sendto(datagram, path.address)
-        except (OSError, IndexError):
-            self.unsent += 1
+        for datagram, (listener, address) in datagrams:
+            try:
+                self._sockets[listener].sendto(datagram, address)
+            except (OSError, IndexError):
+                self.unsent += 1
 
     def close(self) -> None:
         """Stop receiving and close."""

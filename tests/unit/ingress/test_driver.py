@@ -213,12 +213,13 @@ class Bench:
     def receive(self, *burst: tuple[bytes, Path]) -> None:
         self.driver.receive(list(burst), self.clock.now, self.clock.utc)
 
-    def send(self, datagram: bytes, path: Path) -> None:
-        self.sent_datagrams += 1
-        for node in self.nodes:
-            if node.path == path:
-                node.heard += node.client.receive(datagram, self.clock.now)
-                self.sent.set()
+    def send(self, datagrams: list[tuple[bytes, Path]]) -> None:
+        self.sent_datagrams += len(datagrams)
+        for datagram, path in datagrams:
+            for node in self.nodes:
+                if node.path == path:
+                    node.heard += node.client.receive(datagram, self.clock.now)
+                    self.sent.set()
 
     async def answers(self, node: Node) -> None:
         """Until the node has heard something: the other lane answers from a task."""

@@ -90,7 +90,7 @@ async def test_datagrams_come_and_go_over_both_families(bench: Bench) -> None:
         ((data, path),) = [one for one in heard if one[1].listener == number]
         assert data == b"to %d" % number
         assert path.address[:2] == peer.getsockname()[:2]
-        bench.sockets.send(b"back %d" % number, path)
+        bench.sockets.send([(b"back %d" % number, path)])
         assert peer.recv(100) == b"back %d" % number
     assert bench.sockets.unsent == 0
 
@@ -132,14 +132,14 @@ async def test_a_datagram_of_any_size_is_one_datagram(bench: Bench, size: int) -
     bench.peers[0].send(b"x" * size)
     ((data, path),) = await bench.hears(1)
     assert len(data) == size
-    bench.sockets.send(data, path)
+    bench.sockets.send([(data, path)])
     assert len(bench.peers[0].recv(70_000)) == size
 
 
 async def test_what_the_kernel_does_not_take_is_counted(bench: Bench) -> None:
     """And raises nothing: retransmission makes up for it."""
-    bench.sockets.send(b"x" * 70_000, Path(0, bench.peers[0].getsockname()))
-    bench.sockets.send(b"x", Path(0, ("255.255.255.255", 1)))
+    bench.sockets.send([(b"x" * 70_000, Path(0, bench.peers[0].getsockname()))])
+    bench.sockets.send([(b"x", Path(0, ("255.255.255.255", 1)))])
     assert bench.sockets.unsent == 2
 
 
@@ -150,7 +150,7 @@ async def test_a_peer_that_has_gone_disturbs_nobody(bench: Bench) -> None:
     address = gone.getsockname()
     gone.close()
     for _ in range(3):
-        bench.sockets.send(b"x", Path(0, address))
+        bench.sockets.send([(b"x", Path(0, address))])
         bench.peers[0].send(b"y")
     assert len(await bench.hears(3)) == 3
 
@@ -164,7 +164,7 @@ async def test_after_closing_nothing_comes_or_goes(bench: Bench) -> None:
     for _ in range(5):
         await asyncio.sleep(0)
     assert len(bench.bursts) == 1
-    bench.sockets.send(b"late", path)  # a commit may call back while the gateway stops
+    bench.sockets.send([(b"late", path)])  # a commit may call back while the gateway stops
     assert bench.sockets.unsent == 1
     bench.sockets.close()
     again = Sockets([bench.addresses[0]])

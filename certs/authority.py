@@ -38,7 +38,10 @@ _HOST = re.compile(r"(?!-)[A-Za-z0-9-]{1,63}(?<!-)(\.(?!-)[A-Za-z0-9-]{1,63}(?<!
 
 
 class Authority:
-    """Issues certificates. Made by :meth:`create` once, by :meth:`load` afterwards."""
+    """Issues certificates. Made by :meth:`create` once, by :meth:`load` afterwards.
+
+    :meth:`passing` makes one that nobody keeps.
+    """
 
     def __init__(self, key: ec.EllipticCurvePrivateKey, certificate: x509.Certificate) -> None:
         self._key = key
@@ -50,6 +53,14 @@ class Authority:
 
         Raises ConfigError, also if there is one already; UsageError for the name.
         """
+        made = cls.passing(ward, wall=wall)
+        files.write_private(directory / "ca.key", made._key)
+        files.write_certificate(directory / "ca.pem", made.certificate)
+        return made
+
+    @classmethod
+    def passing(cls, ward: str, *, wall: float) -> Authority:
+        """A new authority that is in no file. Raises UsageError for the name."""
         key = files.generate()
         subject = _subject(f"{ward} CA", CA.role, ward)
         begin = _moment(wall)
@@ -60,8 +71,6 @@ class Authority:
             .add_extension(_authority_key_of(key), critical=False)
             .sign(key, hashes.SHA256())
         )
-        files.write_private(directory / "ca.key", key)
-        files.write_certificate(directory / "ca.pem", certificate)
         return cls(key, certificate)
 
     @classmethod

@@ -39,10 +39,12 @@ DOCTOR = Profile(role="doctor", days=365, usages=(_CLIENT,))
 ALARM_CENTRE = Profile(role="alarm-centre", days=365, usages=(_CLIENT,))
 ADMIN = Profile(role="admin", days=365, usages=(_CLIENT,))
 AUDITOR = Profile(role="auditor", days=365, usages=(_CLIENT,))
+DEVICE = Profile(role="device", days=730, usages=(_CLIENT,))
+"""A node. As long as the gateway's own: who replaces one goes round the ward for the other."""
 
 PROFILES = {
     profile.role: profile
-    for profile in (GATEWAY, CLOUD_STORE, PATIENT, DOCTOR, ALARM_CENTRE, ADMIN, AUDITOR)
+    for profile in (GATEWAY, CLOUD_STORE, PATIENT, DOCTOR, ALARM_CENTRE, ADMIN, AUDITOR, DEVICE)
 }
 """What the authority issues, by role. The authority's own certificate is not among them."""
 

@@ -19,7 +19,8 @@ from functools import partial
 from importlib.metadata import version
 from typing import TYPE_CHECKING, Any, Final
 
-from certs import files, verify
+from gateway import identity
+from gateway.admission import Admission
 from gateway.alarm_book import AlarmBook
 from gateway.coap.exchanges import Exchanges
 from gateway.config import loading
@@ -28,7 +29,8 @@ from gateway.cose.epochs import Epochs
 from gateway.delivery.pump import Pump
 from gateway.dtls import selftest
 from gateway.dtls.cookie import Cookies
-from gateway.dtls.engines.openssl import OpensslServer, psk_suites
+from gateway.dtls.engines.openssl import OpensslServer
+from gateway.dtls.records import SUITES
 from gateway.dtls.server import Config as DtlsConfig
 from gateway.dtls.server import Server
 from gateway.errors import ConfigError, OutboxError
@@ -80,16 +82,8 @@ class Gateway:
         configuration = loaded.configuration
         section = configuration.gateway
         self._state = section.state
-        self._signing_key = files.load_private(section.key)
-        self._certificate = files.load_certificate(section.certificate)
+        self._identity = identity.load(loaded)
         self._name = section.name
-        if verify.name_of(self._certificate) != self._name:
-            raise ConfigError(
-                [
-                    f"{loaded.path}: [gateway] name: {self._name!r} is not the name in "
-                    f"{section.certificate} ({verify.name_of(self._certificate)!r})"
-                ]
-            )
         local = _local_key(self._state)
         self._ward = Ward(
             Devices(self._state / "devices.json"),
@@ -126,17 +120,22 @@ class Gateway:
         self._book.restore(await self._writer.alarms())
         self._server = Server(
             DtlsConfig(associations=configuration.limits.associations),
-            OpensslServer(self._ward.devices, os.urandom(32), psk_suites()),
+            OpensslServer(self._ward.devices, os.urandom(32), SUITES, self._identity),
             Cookies(os.urandom(32), os.urandom),
             # Not below an earlier run's: a new one begins somewhere else among 2**32 thousands.
             first_number=int.from_bytes(os.urandom(4)) << 10,
         )
+        self._admission = Admission(self._ward, self._server)
         self._intake = Intake(
             gateway=self._name,
             ward=self._ward,
             triage=Triage(TriageConfig()),
             epochs=Epochs(
-                configuration.epochs, self._name, self._signing_key, self._certificate, os.urandom
+                configuration.epochs,
+                self._name,
+                self._identity.key,
+                self._identity.certificate,
+                os.urandom,
             ),
             recent=RecentKeys(await self._writer.recent_keys()),
             check_room=self._writer.check_room,
@@ -269,19 +268,7 @@ class Gateway:
         self._intake.clock_quality = (
             "synchronised" if self._clock.synchronised() else "unsynchronised"
         )
-        before = {one.id: one.key_hex for one in self._ward.devices.all() if not one.revoked}
-        try:
-            if not self._ward.refresh():
-                return
-        except ConfigError as error:
-            # The other roster may have changed all the same.
-            _log.error("a roster stays as it was: %s", error)
-        finally:
-            after = {one.id: one.key_hex for one in self._ward.devices.all() if not one.revoked}
-            for device, key in before.items():
-                if after.get(device) != key:
-                    self._server.close(device, "revoked")
-        _log.info("rosters read again: %d devices may come", len(after))
+        self._admission.refresh(_iso(self._clock.wall()))
 
     # -- for people
 

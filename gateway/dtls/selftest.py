@@ -6,18 +6,33 @@ and by ``check``.
 
 from __future__ import annotations
 
+import time
 from typing import TYPE_CHECKING, Final
 
+from certs import files
+from certs.authority import Authority
+from certs.profiles import DEVICE, GATEWAY
 from gateway.dtls.association import Path
 from gateway.dtls.client import Client
 from gateway.dtls.cookie import Cookies
-from gateway.dtls.credentials import PreSharedKey
-from gateway.dtls.engines.openssl import OpensslClient, OpensslServer, psk_suites
+from gateway.dtls.credentials import Identity, PreSharedKey, Refusal
+from gateway.dtls.engines.openssl import (
+    OpensslCertifiedClient,
+    OpensslClient,
+    OpensslServer,
+    certificate_suites,
+    psk_suites,
+)
 from gateway.dtls.server import Config, Server
 from gateway.errors import DtlsError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
+
+    from cryptography import x509
+
+    from certs.profiles import Profile
+    from gateway.dtls.client import ClientFactory
 
 _IDENTITY: Final = "self-test"
 _PATH: Final = Path(0, ("192.0.2.1", 5684))
@@ -25,23 +40,39 @@ _ROUND_TRIPS: Final = 6
 
 
 class _OneDevice:
-    def __init__(self, key: bytes) -> None:
-        self._key = key
+    """Has a key and a certificate, both made for this."""
+
+    def __init__(self, random: Callable[[int], bytes]) -> None:
+        # OpenSSL compares the dates with the system's clock, so that is the one to issue by.
+        wall = time.time()
+        authority = Authority.passing(_IDENTITY, wall=wall)
+
+        def identity(profile: Profile, *hosts: str) -> Identity:
+            key = files.generate()
+            public = key.public_key()
+            certificate = authority.issue(profile, _IDENTITY, public, wall=wall, hosts=hosts)
+            return Identity(certificate, key, authority.certificate)
+
+        self.key = random(16)
+        self.identity, self.gateway = identity(DEVICE), identity(GATEWAY, "localhost")
 
     def psk(self, identity: bytes) -> PreSharedKey | None:
-        return PreSharedKey(_IDENTITY, self._key) if identity == _IDENTITY.encode() else None
+        return PreSharedKey(_IDENTITY, self.key) if identity == _IDENTITY.encode() else None
+
+    def bearer(self, certificate: x509.Certificate) -> str | Refusal:
+        return _IDENTITY if certificate == self.identity.certificate else Refusal.WITHDRAWN
 
 
-def handshake(suite: str, random: Callable[[int], bytes]) -> None:
-    """Shake hands with ``suite`` alone and pass one record each way.
+def handshake(suite: str, offered: Sequence[str], random: Callable[[int], bytes]) -> None:
+    """Shake hands with ``suite`` alone, of those offered, and pass one record each way.
 
     Raises DtlsError that names the suite.
     """
-    key = random(16)
-    engines = OpensslServer(_OneDevice(key), random(32), psk_suites())
+    device = _OneDevice(random)
+    engines = OpensslServer(device, random(32), offered, device.gateway)
     server = Server(Config(), engines, Cookies(random(32), random), first_number=1)
     try:
-        client = Client(OpensslClient(_IDENTITY.encode(), key, [suite]), mtu=1232, now=0.0)
+        client = Client(_client(device, suite), mtu=1232, now=0.0)
         for _ in range(_ROUND_TRIPS):
             out, client.outgoing = client.outgoing, []
             for datagram in out:
@@ -59,9 +90,15 @@ def handshake(suite: str, random: Callable[[int], bytes]) -> None:
         raise DtlsError(f"DTLS suite {suite} does not work with this OpenSSL: {error}") from None
 
 
+def _client(device: _OneDevice, suite: str) -> ClientFactory:
+    if suite in certificate_suites():
+        return OpensslCertifiedClient(device.identity, [suite])
+    return OpensslClient(_IDENTITY.encode(), device.key, [suite])
+
+
 def all_suites(random: Callable[[int], bytes]) -> list[str]:
     """Handshake with each suite; their names. Raises DtlsError for the first that fails."""
-    suites = psk_suites()
+    suites = [*psk_suites(), *certificate_suites()]
     for suite in suites:
-        handshake(suite, random)
+        handshake(suite, suites, random)
     return suites

@@ -1,19 +1,25 @@
-"""The device registry: identity, key and patient of every node."""
+"""The device registry: identity, key or certificate, and patient of every node."""
 
 from __future__ import annotations
 
 import re
 import secrets
 import string
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import TYPE_CHECKING, Any
 
-from gateway.dtls.credentials import PreSharedKey
-from gateway.errors import UsageError
+from cryptography.hazmat.primitives import hashes
+
+from certs.profiles import DEVICE
+from certs.verify import role_of
+from gateway.dtls.credentials import PreSharedKey, Refusal
+from gateway.errors import ForbiddenError, UsageError
 from gateway.roster import files
 
 if TYPE_CHECKING:
     from pathlib import Path
+
+    from cryptography import x509
 
 _ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,31}")
 """At most 32 characters: what tinydtls holds as an identity. No slash or colon, which part a device
@@ -30,15 +36,29 @@ class Device:
     """One node."""
 
     id: str
-    """Its name, PSK identity and SenML base name."""
+    """Its name, PSK identity or certificate's CN, and SenML base name."""
     patient: str
     """Whom it measures; the device's own id while nobody is named."""
     key_hex: str
+    """Empty for one that has a certificate instead."""
     lenient_units: bool
     """Whether ``%`` with a value above 1 is taken as a percentage."""
     added: str
     """ISO 8601, UTC."""
     revoked: str | None
+    fingerprint: str | None = None
+    """SHA-256 of its certificate (DER), hex. Any other certificate of its name is an old one."""
+    expires: str | None = None
+    """When its certificate does: ISO 8601, UTC."""
+
+    def certified(self, certificate: x509.Certificate) -> Device:
+        """The same device with a certificate instead of a key."""
+        return replace(
+            self,
+            key_hex="",
+            fingerprint=certificate.fingerprint(hashes.SHA256()).hex(),
+            expires=certificate.not_valid_after_utc.strftime("%Y-%m-%dT%H:%M:%SZ"),
+        )
 
     @property
     def key(self) -> bytes:
@@ -62,6 +82,7 @@ class Devices:
         self._path = path
         self._stamp: tuple[int, int] | None = None
         self._devices: dict[str, Device] = {}
+        self._bearers: dict[str, str] = {}
         self.refresh()
 
     def refresh(self) -> bool:
@@ -71,6 +92,11 @@ class Devices:
             return False
         self._devices = {
             name: _device(self._path, name, entry) for name, entry in files.read(self._path).items()
+        }
+        self._bearers = {
+            one.fingerprint: one.id
+            for one in self._devices.values()
+            if one.fingerprint is not None and one.revoked is None
         }
         self._stamp = stamp
         return True
@@ -86,19 +112,33 @@ class Devices:
     def psk(self, identity: bytes) -> PreSharedKey | None:
         """See :class:`gateway.dtls.credentials.Credentials`."""
         device = self._devices.get(identity.decode("latin-1"))
-        if device is None or device.revoked is not None:
+        if device is None or device.revoked is not None or not device.key_hex:
             return None
         return PreSharedKey(device.id, device.key)
+
+    def bearer(self, certificate: x509.Certificate) -> str | Refusal:
+        """See :class:`gateway.dtls.credentials.Credentials`."""
+        device = self._bearers.get(certificate.fingerprint(hashes.SHA256()).hex())
+        if device is not None:
+            return device
+        try:
+            role = role_of(certificate)
+        except ForbiddenError:
+            return Refusal.WRONG_ROLE
+        return Refusal.WITHDRAWN if role == DEVICE.role else Refusal.WRONG_ROLE
+
+    def check_new(self, name: str) -> None:
+        """Call before making anything for a new device. Raises UsageError."""
+        device = self._devices.get(name)
+        if device is not None and device.revoked is None:
+            raise _there(name)
 
     def add(self, *devices: Device) -> None:
         """Enter devices, all or none. A revoked one may come back. Raises UsageError."""
         with files.change(self._path) as entries:
             for device in devices:
                 if device.id in entries and entries[device.id]["revoked"] is None:
-                    raise UsageError(
-                        f"device {device.id!r} is there already; "
-                        f"`ward-gateway device revoke {device.id}` first"
-                    )
+                    raise _there(device.id)
                 entries[device.id] = _entry(device)
         self.refresh()
 
@@ -144,11 +184,19 @@ def new_device(
 def _device(path: Path, name: str, entry: dict[str, Any]) -> Device:
     try:
         device = Device(id=name, **entry)
-        if not device.key or not device.patient:
-            raise ValueError("no key or no patient")
+        if not device.patient or bool(device.key) == bool(device.fingerprint):
+            raise ValueError("no patient, or not either a key or a certificate")
+        if bool(device.fingerprint) != bool(device.expires):
+            raise ValueError("a certificate that never expires, or a date without one")
     except (TypeError, ValueError) as error:
         raise files.damaged(path, f"device {name!r} cannot be understood ({error})") from None
     return device
+
+
+def _there(name: str) -> UsageError:
+    return UsageError(
+        f"device {name!r} is there already; `ward-gateway device revoke {name}` first"
+    )
 
 
 def _entry(device: Device) -> dict[str, Any]:

@@ -1,8 +1,9 @@
 """The handshake by OpenSSL, as bundled with `cryptography` and driven through pyOpenSSL.
 
-The only module that imports either for TLS. pyOpenSSL has no API for pre-shared keys, so the two
-callbacks are set through its private binding; exact pins in pyproject.toml and a real handshake of
-every suite at start (selftest.py) stand against a release that changes it.
+The only module that imports either for TLS. pyOpenSSL has no API for pre-shared keys, for
+signature algorithms or for saying why a certificate is refused, so these go through its private
+binding; exact pins in pyproject.toml and a real handshake of every suite at start (selftest.py)
+stand against a release that changes it.
 
 What has to be told to OpenSSL, and why:
 
@@ -14,6 +15,11 @@ What has to be told to OpenSSL, and why:
   identity. No renegotiation.
 - A Context is frozen by its first Connection; new credentials settings mean a new Context.
 - No exception may leave a callback: OpenSSL would go on with an undefined result.
+- Certificates: P-256 and ECDSA with SHA-256 only (RFC 7925 section 4.4), named here because level 0
+  would take less. OpenSSL checks signatures, dates and key usage against the one authority and
+  chooses the alert; whether the bearer may come, the roster says (`Credentials.bearer`).
+- A server asks for a certificate in suites that have one; a node without is refused. No list of
+  authorities goes with the request: there is one, and its name would cost every flight its length.
 """
 
 from __future__ import annotations
@@ -22,16 +28,21 @@ import hashlib
 import hmac
 from typing import TYPE_CHECKING, Final
 
-from OpenSSL import SSL
+from OpenSSL import SSL, crypto
 from OpenSSL._util import ffi, lib
 
+from certs.profiles import GATEWAY
+from certs.verify import role_of
+from gateway.dtls.credentials import Refusal
 from gateway.dtls.records import HANDSHAKE, HEADER_LENGTH, SUITES, RecordKeys, derive_keys
-from gateway.errors import DtlsError
+from gateway.errors import DtlsError, ForbiddenError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Callable, Iterable
 
-    from gateway.dtls.credentials import Credentials
+    from cryptography import x509
+
+    from gateway.dtls.credentials import Credentials, Identity
 
 _DTLS_1_2: Final = 0xFEFD
 _RELEASE_BUFFERS: Final = 0x10
@@ -41,6 +52,15 @@ _PSK_SERVER: Final = "unsigned int(SSL*, const char*, unsigned char*, unsigned i
 _PSK_CLIENT: Final = (
     "unsigned int(SSL*, const char*, char*, unsigned int, unsigned char*, unsigned int)"
 )
+_VERIFY: Final = "int(int, X509_STORE_CTX*)"
+_CURVE: Final = b"P-256"
+_SIGNATURE: Final = b"ECDSA+SHA256"
+_ERRORS: Final = {
+    Refusal.WRONG_ROLE: lib.X509_V_ERR_INVALID_PURPOSE,
+    Refusal.WITHDRAWN: lib.X509_V_ERR_CERT_REVOKED,
+}
+"""What OpenSSL is told; it sends unsupported_certificate and certificate_revoked (RFC 5246 section
+7.2.2)."""
 _BIO_READ_SIZE: Final = 65536
 _SUITE_NAMES: Final = {suite.number: name for name, suite in SUITES.items()}
 
@@ -62,6 +82,11 @@ def _context(method: int, suites: Iterable[str]) -> SSL.Context:
     )
     context.set_session_cache_mode(SSL.SESS_CACHE_OFF)
     context.set_mode(_RELEASE_BUFFERS)
+    if not (
+        lib.SSL_CTX_set1_curves_list(context._context, _CURVE)
+        and lib.SSL_CTX_set1_sigalgs_list(context._context, _SIGNATURE)
+    ):
+        raise DtlsError("OpenSSL does not know P-256 or ECDSA with SHA-256")
     return context
 
 
@@ -139,17 +164,56 @@ class _Role:
     def __init__(self) -> None:
         self.device: str | None = None
 
+    def _certify(
+        self,
+        context: SSL.Context,
+        identity: Identity,
+        judge: Callable[[x509.Certificate], Refusal | None],
+    ) -> None:
+        """Show ``identity``, and accept who is of its authority and passes ``judge``.
+
+        Everything is decoded here, once, and shared by all handshakes.
+        """
+
+        def verify(ok: int, chain: ffi.CData) -> int:
+            if not ok or lib.X509_STORE_CTX_get_error_depth(chain) > 0:
+                return ok
+            # The last call: OpenSSL is content with the whole chain.
+            current = lib.X509_STORE_CTX_get_current_cert(chain)
+            lib.X509_up_ref(current)
+            refusal = judge(crypto.X509._from_raw_x509_ptr(current).to_cryptography())
+            if refusal is not None:
+                lib.X509_STORE_CTX_set_error(chain, _ERRORS[refusal])
+                return 0
+            return 1
+
+        context.use_certificate(identity.certificate)
+        context.use_privatekey(identity.key)
+        store = context.get_cert_store()
+        assert store is not None
+        store.add_cert(crypto.X509.from_cryptography(identity.authority))
+        self._verify_callback = ffi.callback(_VERIFY, verify, error=0)
+        mode = SSL.VERIFY_PEER | SSL.VERIFY_FAIL_IF_NO_PEER_CERT
+        lib.SSL_CTX_set_verify(context._context, mode, self._verify_callback)
+
 
 class OpensslServer(_Role):
     """Makes engines that accept handshakes with the given credentials.
 
     secret: random bytes; unknown identities get a key made from it, so that an unknown name and a
-    wrong key look alike from outside (RFC 4279 section 2 allows it).
+    wrong key look alike from outside (RFC 4279 section 2 allows it). identity: needed by the
+    suites with certificates.
     """
 
     server = True
 
-    def __init__(self, credentials: Credentials, secret: bytes, suites: Iterable[str]) -> None:
+    def __init__(
+        self,
+        credentials: Credentials,
+        secret: bytes,
+        suites: Iterable[str],
+        identity: Identity | None = None,
+    ) -> None:
         super().__init__()
         self._credentials = credentials
         self._secret = secret
@@ -159,6 +223,15 @@ class OpensslServer(_Role):
         self._context.set_cookie_verify_callback(lambda connection, cookie: True)
         self._callback = ffi.callback(_PSK_SERVER, self._psk, error=0)
         lib.SSL_CTX_set_psk_server_callback(self._context._context, self._callback)
+        if identity is not None:
+            self._certify(self._context, identity, self._judge)
+
+    def _judge(self, certificate: x509.Certificate) -> Refusal | None:
+        found = self._credentials.bearer(certificate)
+        if isinstance(found, Refusal):
+            return found
+        self.device = found
+        return None
 
     def _psk(self, ssl: object, identity: ffi.CData, out: ffi.CData, room: int) -> int:
         name = ffi.string(identity)
@@ -180,15 +253,29 @@ class OpensslServer(_Role):
         return OpensslEngine(connection, self)
 
 
-class OpensslClient(_Role):
-    """Makes engines that open handshakes as one device: the node's side."""
+class _Client(_Role):
+    """Makes engines that open handshakes: the node's side."""
 
     server = False
 
-    def __init__(self, identity: bytes, key: bytes, suites: Iterable[str]) -> None:
+    def __init__(self, suites: Iterable[str]) -> None:
         super().__init__()
-        self._identity, self._key = identity, key
         self._context = _context(SSL.DTLS_CLIENT_METHOD, suites)
+
+    def engine(self, mtu: int) -> OpensslEngine:
+        """A new handshake. mtu: largest UDP payload to send."""
+        connection = SSL.Connection(self._context, None)
+        connection.set_connect_state()
+        connection.set_ciphertext_mtu(mtu)
+        return OpensslEngine(connection, self)
+
+
+class OpensslClient(_Client):
+    """A device with a pre-shared key."""
+
+    def __init__(self, identity: bytes, key: bytes, suites: Iterable[str]) -> None:
+        super().__init__(suites)
+        self._identity, self._key = identity, key
         self._callback = ffi.callback(_PSK_CLIENT, self._psk, error=0)
         lib.SSL_CTX_set_psk_client_callback(self._context._context, self._callback)
 
@@ -201,17 +288,35 @@ class OpensslClient(_Role):
         ffi.memmove(out, self._key, len(self._key))
         return len(self._key)
 
-    def engine(self, mtu: int) -> OpensslEngine:
-        """A new handshake. mtu: largest UDP payload to send."""
-        connection = SSL.Connection(self._context, None)
-        connection.set_connect_state()
-        connection.set_ciphertext_mtu(mtu)
-        return OpensslEngine(connection, self)
+
+class OpensslCertifiedClient(_Client):
+    """A device with a certificate.
+
+    It knows the gateway by the role in its certificate and not by an address: there is one
+    authority, it gives that role to gateways only, and a bracelet is told an address, not a name.
+    """
+
+    def __init__(self, identity: Identity, suites: Iterable[str]) -> None:
+        super().__init__(suites)
+        self._certify(self._context, identity, _judge_gateway)
+
+
+def _judge_gateway(certificate: x509.Certificate) -> Refusal | None:
+    try:
+        role = role_of(certificate)
+    except ForbiddenError:
+        return Refusal.WRONG_ROLE
+    return None if role == GATEWAY.role else Refusal.WRONG_ROLE
 
 
 def psk_suites() -> list[str]:
     """The suites that authenticate by pre-shared key, best first."""
     return [name for name in SUITES if "PSK" in name]
+
+
+def certificate_suites() -> list[str]:
+    """The suites that authenticate by certificate, best first."""
+    return [name for name in SUITES if "PSK" not in name]
 
 
 def _chosen_suite(flight: bytes) -> str | None:

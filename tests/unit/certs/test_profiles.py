@@ -16,13 +16,15 @@ def test_the_table_has_every_role_and_not_the_authority() -> None:
         "alarm-centre",
         "admin",
         "auditor",
+        "device",
     }
 
 
 def test_only_the_gateway_is_both_client_and_server() -> None:
     assert profiles.GATEWAY.usages == (CLIENT, SERVER)
     assert profiles.CLOUD_STORE.usages == (SERVER,)
-    assert all(profile.usages == (CLIENT,) for profile in profiles.RECIPIENTS)
+    others = (*profiles.RECIPIENTS, profiles.DEVICE)
+    assert all(profile.usages == (CLIENT,) for profile in others)
 
 
 def test_only_servers_have_hosts() -> None:

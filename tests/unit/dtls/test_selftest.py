@@ -8,13 +8,16 @@ import pytest
 
 from gateway.dtls import selftest
 from gateway.dtls.engines.openssl import psk_suites
+from gateway.dtls.records import SUITES
 from gateway.errors import DtlsError
 
 
 def test_every_suite_works() -> None:
-    assert selftest.all_suites(os.urandom) == psk_suites()
+    assert selftest.all_suites(os.urandom) == list(SUITES)
 
 
-def test_a_suite_that_the_server_does_not_offer_is_named() -> None:
-    with pytest.raises(DtlsError, match="ECDHE-ECDSA-AES128-CCM8 does not work"):
-        selftest.handshake("ECDHE-ECDSA-AES128-CCM8", os.urandom)
+@pytest.mark.parametrize("suite", ["ECDHE-ECDSA-AES128-CCM8", "PSK-AES128-CCM8"])
+def test_a_suite_that_the_server_does_not_offer_is_named(suite: str) -> None:
+    others = [name for name in psk_suites() if name != suite]
+    with pytest.raises(DtlsError, match=f"{suite} does not work"):
+        selftest.handshake(suite, others, os.urandom)

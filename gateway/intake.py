@@ -21,7 +21,7 @@ from gateway.errors import BadRequestError, ForbiddenError, UnsupportedContentFo
 from gateway.lane import Lane
 from gateway.outbox.entry import Entry
 from gateway.senml.pack import resolve_untrusted
-from gateway.senml.senml_cbor import encode_cbor
+from gateway.senml.senml_cbor import encode_pack
 from gateway.vitals.assessment import to_map
 
 if TYPE_CHECKING:
@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     from gateway.cose.epochs import Epochs
     from gateway.endpoint import Endpoint
     from gateway.roster.ward import Assignment, Ward
-    from gateway.senml.pack import Pack
+    from gateway.senml.layout import Pack
     from gateway.vitals.assessment import Assessment
     from gateway.vitals.triage import Triage
 
@@ -245,8 +245,7 @@ class Intake:
         assignment = one.assignment
         one.assessment = self._triage.assess(
             assignment.patient,
-            one.device,
-            one.pack.records,
+            one.pack,
             wall=wall,
             declared=declared,
             lenient_units=assignment.lenient_units,
@@ -258,7 +257,7 @@ class Intake:
         """The plaintext of the record."""
         _, _, content_format, payload = one.offer
         sealed = (content_format, payload) if one.pack is None else None
-        resolved = None if one.pack is None else encode_cbor(one.pack.records)
+        resolved = None if one.pack is None else encode_pack(one.pack)
         patient, quality = one.assignment.patient, self.clock_quality
         plaintext = record.Plaintext(
             one.device, patient, int(wall * 1000), quality, resolved, sealed, None

@@ -7,7 +7,7 @@ only. Which way a pack went cannot be told from the result.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING
 
 from gateway.errors import (
     BadRequestError,
@@ -16,7 +16,7 @@ from gateway.errors import (
     UnsupportedContentFormatError,
 )
 from gateway.senml import senml_cbor, senml_json
-from gateway.senml.record import Record
+from gateway.senml.layout import Pack
 from gateway.senml.resolve import (
     EARLIEST_ABSOLUTE,
     LATEST_TIME,
@@ -24,13 +24,14 @@ from gateway.senml.resolve import (
     Base,
     resolve_record,
 )
-from gateway.senml.shapes import Shapes
+from gateway.senml.shapes import COUNTERS, Shapes
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from gateway.senml.labels import Fields
-    from gateway.senml.shapes import Slots
+    from gateway.senml.record import Record
+    from gateway.senml.shapes import Shape
 
 SENML_JSON = 110
 SENML_CBOR = 112
@@ -41,23 +42,6 @@ MAX_PAYLOAD = 8192
 
 MAX_RESOLVED = 65536
 """Bytes of a resolved pack: every one of 256 records repeats the device's name and the time."""
-
-_COUNTERS = frozenset(("boot", "seq"))
-
-
-class Pack(NamedTuple):
-    """A device's pack, resolved."""
-
-    records: tuple[Record, ...]
-
-    absolute: bool
-    """Every record carried an absolute time: the same bytes sent later mean the same."""
-
-    boot: int | None
-    """How often the device has started, if it says so."""
-
-    seq: int | None
-    """The device's number of this pack, if it says so."""
 
 
 def resolve_untrusted(payload: bytes, content_format: int, *, device: str, wall: float) -> Pack:
@@ -76,11 +60,13 @@ def resolve_untrusted(payload: bytes, content_format: int, *, device: str, wall:
     if content_format == SENML_CBOR:
         for shape in _shapes.of(device):
             numbers = shape.numbers(payload, MAX_NUMBER)
-            if numbers is not None and (filled := _filled(shape.records, numbers, device, wall)):
-                return filled
-        resolved = resolve(senml_cbor.decode_untrusted(payload), device, wall)
-        _shapes.learn(device, payload, resolved.records)
-        return resolved
+            if numbers is not None:
+                filled = _filled(shape, numbers, device, wall)
+                if filled is not None:
+                    return filled
+        pack = resolve(senml_cbor.decode_untrusted(payload), device, wall)
+        _shapes.learn(device, payload, pack.records)
+        return pack
     if content_format == SENML_JSON:
         return resolve(senml_json.decode_untrusted(payload), device, wall)
     raise UnsupportedContentFormatError(
@@ -97,19 +83,28 @@ def decode_resolved_untrusted(data: bytes) -> tuple[Record, ...]:
     """
     if len(data) > MAX_RESOLVED:
         raise TooLargeError(f"a resolved pack of {len(data)} bytes", MAX_RESOLVED)
-    pack = resolve(senml_cbor.decode_untrusted(data), None, 0.0)
-    if not pack.absolute:
+    records, absolute, _ = _resolved(senml_cbor.decode_untrusted(data), None, 0.0)
+    if not absolute:
         raise BadRequestError("a resolved pack has absolute times only")
-    return pack.records
+    return tuple(records)
 
 
-def resolve(pack: Sequence[Fields], device: str | None, wall: float) -> Pack:
-    """The general way, from what a reader gave. ``device``: None takes anybody's names.
+def resolve(pack: Sequence[Fields], device: str, wall: float) -> Pack:
+    """The general way, from what a reader gave.
 
     Raises:
         BadRequestError: the reason names the record's index and the label.
         ForbiddenError: a name that is not this device's.
     """
+    records, absolute, counters = _resolved(pack, device, wall)
+    boot, seq = counters.get("boot"), counters.get("seq")
+    return Pack.of(device, records, absolute=absolute, boot=boot, seq=seq)
+
+
+def _resolved(
+    pack: Sequence[Fields], device: str | None, wall: float
+) -> tuple[list[Record], bool, dict[str, int]]:
+    """Records, whether all times were absolute, counters. ``device``: None takes any names."""
     if not pack:
         raise BadRequestError("an empty pack")
     base = Base()
@@ -119,13 +114,13 @@ def resolve(pack: Sequence[Fields], device: str | None, wall: float) -> Pack:
     try:
         for fields in pack:
             record, label, own_time = resolve_record(fields, base, device, wall)
-            if label in _COUNTERS:
+            if label in COUNTERS:
                 counters[label] = _counter(record.value)
             absolute &= own_time
             records.append(record)
     except (BadRequestError, ForbiddenError) as error:
         raise type(error)(f"record {len(records)}: {error}") from None
-    return Pack(tuple(records), absolute, counters.get("boot"), counters.get("seq"))
+    return records, absolute, counters
 
 
 def _counter(value: float | None) -> int:
@@ -134,39 +129,37 @@ def _counter(value: float | None) -> int:
     return int(value)
 
 
-def _filled(
-    slots: Sequence[Slots], numbers: Sequence[float], device: str, wall: float
-) -> Pack | None:
+def _filled(shape: Shape, numbers: Sequence[int | float], device: str, wall: float) -> Pack | None:
     """The pack of a shape with these numbers, as :func:`resolve` would give it.
 
     None: a number is out of bounds, which the general path will say.
     """
-    records: list[Record] = []
     absolute = True
-    boot = seq = None
+    times: list[float] = []
     moment = 0.0
-    prefix = len(device) + 1
-    for name, unit, text, boolean, value, time, base_time, timed_as_before in slots:
-        if not timed_as_before:
-            moment = float(numbers[time] + numbers[base_time])
-            if moment < EARLIEST_ABSOLUTE:
-                absolute = False
-                if moment <= -EARLIEST_ABSOLUTE:
-                    return None
-                moment += wall
-            elif moment >= LATEST_TIME:
+    for count, time, base_time in shape.times:
+        moment = float(numbers[time] + numbers[base_time])
+        if moment < EARLIEST_ABSOLUTE:
+            absolute = False
+            if moment <= -EARLIEST_ABSOLUTE:
                 return None
-        number = None if value < 0 else numbers[value]
-        if name[prefix:] in _COUNTERS:
-            if number is None or number < 0 or number != int(number):
-                return None
-            if name.endswith("/boot"):
-                boot = int(number)
-            else:
-                seq = int(number)
-        records.append(_new(Record, (name, unit, number, text, boolean, None, None, moment, None)))
-    return _new(Pack, (tuple(records), absolute, boot, seq))
+            moment += wall
+        elif moment >= LATEST_TIME:
+            return None
+        times += [moment] * count
+    values = shape.constants.copy()
+    for record, slot in shape.values:
+        values[record] = numbers[slot]
+    boot = seq = None
+    for label, record in shape.counters:
+        number = values[record]
+        if not isinstance(number, int | float) or number < 0 or number != int(number):
+            return None
+        if label == "boot":
+            boot = int(number)
+        else:
+            seq = int(number)
+    return Pack(device, shape.layout, values, times, absolute, boot, seq)
 
 
 _shapes = Shapes()
-_new = tuple.__new__

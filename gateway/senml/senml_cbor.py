@@ -35,6 +35,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from gateway.senml.labels import Fields
+    from gateway.senml.layout import Pack
     from gateway.senml.record import Record
 
 _HALF = struct.Struct(">e")
@@ -200,6 +201,37 @@ def skip(payload: bytes, at: int) -> int:
         else:
             _, at = scalar(payload, at)
     return at
+
+
+def encode_pack(pack: Pack) -> bytes:
+    """What :func:`encode_cbor` gives for the pack's records."""
+    layout = pack.layout
+    if layout.fields is None:
+        return encode_cbor(pack.records)
+    parts = [_write_head(0x80, len(layout.fields))]
+    last_time: float | None = None
+    time_field = b""
+    for (field, varies), value, time in zip(layout.fields, pack.values, pack.times):  # noqa: B905  # equally long by construction; 0.2 us a pack
+        parts.append(field)
+        if varies:
+            parts.append(_value_field(value))
+        if time != last_time:
+            time_field = _number_field(TIME, time)
+            last_time = time
+        parts.append(time_field)
+    return b"".join(parts)
+
+
+def before_time(record: Record) -> tuple[bytes, bool]:
+    """A record as :func:`encode_cbor` writes it, up to its time; and whether a number is to be put
+    behind that. For records with a name, a unit and a value only."""
+    name, unit, value, text, boolean, *_ = record
+    field = _constant_part(9 - record.count(None), name, unit)
+    if value is not None:
+        return field, True
+    if text is not None:
+        return field + b"\x03" + _text(text), False
+    return field + (b"\x04\xf5" if boolean else b"\x04\xf4"), False
 
 
 def encode_cbor(records: Sequence[Record]) -> bytes:

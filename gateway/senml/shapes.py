@@ -19,6 +19,7 @@ from __future__ import annotations
 
 import struct
 from collections import OrderedDict
+from itertools import groupby
 from typing import TYPE_CHECKING, Final, NamedTuple
 
 from gateway.errors import BadRequestError
@@ -35,10 +36,12 @@ from gateway.senml.labels import (
     UNIT,
     VALUE,
 )
+from gateway.senml.layout import Layout
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from gateway.senml.layout import Value
     from gateway.senml.record import Record
 
 _DEVICES: Final = 2048
@@ -57,37 +60,54 @@ _ZERO: Final = -1
 _read_double = struct.Struct(">d").unpack_from
 
 
-class Slots(NamedTuple):
-    """One record of a shape: what is known of it, and which numbers it takes."""
+COUNTERS: Final = frozenset(("boot", "seq"))
+"""Labels whose values are whole numbers, not negative."""
 
-    name: str
-    unit: str | None
-    text: str | None
-    boolean: bool | None
+
+class Slots(NamedTuple):
+    """Which numbers one record of a shape takes."""
+
     value: int
     """Slot of the value; negative: it has none."""
     time: int
     base_time: int
-    timed_as_before: bool
-    """The same slots of time as the record before."""
 
 
 class Shape:
-    """What is constant in one kind of pack of one device."""
+    """What is constant in one kind of pack of one device, and where its numbers go."""
 
-    __slots__ = ("_chunks", "_last", "records")
+    __slots__ = ("_chunks", "_last", "constants", "counters", "layout", "times", "values")
 
-    def __init__(self, chunks: list[bytes], last: bytes, records: list[Slots]) -> None:
+    def __init__(
+        self,
+        chunks: list[bytes],
+        last: bytes,
+        layout: Layout,
+        constants: list[Value],
+        slots: list[Slots],
+    ) -> None:
         self._chunks = [(chunk, len(chunk)) for chunk in chunks]
         self._last = last
-        self.records = records
+        self.layout = layout
+        self.constants = constants
+        """The value of each record; None where a number goes."""
+        self.values = [(record, one.value) for record, one in enumerate(slots) if one.value >= 0]
+        """Record and slot of each value that varies."""
+        self.times = [
+            (len(list(run)), time, base_time)
+            for (time, base_time), run in groupby(slots, lambda one: (one.time, one.base_time))
+        ]
+        """How many records in a row take their time from which two slots."""
+        self.counters = [
+            (label, record) for record, label in enumerate(layout.labels) if label in COUNTERS
+        ]
 
-    def numbers(self, payload: bytes, limit: float) -> list[float] | None:
+    def numbers(self, payload: bytes, limit: float) -> list[int | float] | None:
         """The numbers of a pack of this shape, each within +-``limit``, and a 0 behind them.
 
         None: not of this shape, or a number that the general path has to judge.
         """
-        numbers: list[float] = []
+        numbers: list[int | float] = []
         at = 0
         try:
             for chunk, size in self._chunks:
@@ -95,7 +115,7 @@ class Shape:
                 if payload[at:end] != chunk:
                     return None
                 head = payload[end]
-                number: float
+                number: int | float
                 if head < 0x18:
                     number, at = head, end + 1
                 elif head == 0x18:
@@ -138,7 +158,7 @@ class Shapes:
 
     def learn(self, device: str, payload: bytes, records: Sequence[Record]) -> None:
         """Remember the shape of a valid pack that was read as ``records``, if it has one."""
-        shape = _cut(payload, records) if len(records) <= _RECORDS else None
+        shape = _cut(device, payload, records) if len(records) <= _RECORDS else None
         if shape is None:
             return
         known = self._devices.setdefault(device, [])
@@ -149,13 +169,14 @@ class Shapes:
             self._devices.popitem(last=False)
 
 
-def _cut(payload: bytes, records: Sequence[Record]) -> Shape | None:
+def _cut(device: str, payload: bytes, records: Sequence[Record]) -> Shape | None:
     chunks: list[bytes] = []
     slots: list[Slots] = []
+    constants: list[Value] = []
     base_time = _ZERO
     _, at = senml_cbor.argument(payload, 0)
     start = 0
-    for name, unit, _, text, boolean, *_ in records:
+    for record in records:
         pairs, at = senml_cbor.argument(payload, at)
         value = time = _ZERO
         for _ in range(pairs):
@@ -174,7 +195,12 @@ def _cut(payload: bytes, records: Sequence[Record]) -> Shape | None:
             elif label not in _CONSTANT:
                 return None
             at = end
-        before = slots[-1] if slots else None
-        as_before = before is not None and (before.time, before.base_time) == (time, base_time)
-        slots.append(Slots(name, unit, text, boolean, value, time, base_time, as_before))
-    return Shape(chunks, payload[start:], slots)
+        slots.append(Slots(value, time, base_time))
+        constants.append(record.boolean if record.text is None else record.text)
+    prefix = len(device) + 1
+    layout = Layout(
+        [record.name[prefix:] for record in records],
+        [record.unit for record in records],
+        [senml_cbor.before_time(record) for record in records],
+    )
+    return Shape(chunks, payload[start:], layout, constants, slots)

@@ -21,9 +21,7 @@ from typing import TYPE_CHECKING, NamedTuple
 from gateway.errors import BadRequestError
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
-
-    from gateway.senml.record import Record
+    from gateway.senml.layout import Pack
 
 
 class Number(NamedTuple):
@@ -105,52 +103,90 @@ class Observations(NamedTuple):
     """The latest time of any record, known or not."""
 
 
-def read(records: Sequence[Record], *, device: str, lenient_units: bool = False) -> Observations:
-    """The observations in a resolved pack of ``device``. ``lenient_units``: ``%`` means percent.
+class _Column(NamedTuple):
+    """How one record of a layout is read."""
+
+    label: str
+    kind: int
+    number: Number | None
+    unit: str | None
+    factor: float | None
+    """None: to be looked at (a unit that is not accepted, or ambiguous)."""
+    low: float
+    high: float
+
+
+_UNKNOWN, _NUMBER, _BEAT, _BOOLEAN, _TEXT = range(5)
+
+
+def read(pack: Pack, *, lenient_units: bool = False) -> Observations:
+    """The observations in a resolved pack. ``lenient_units``: ``%`` means percent.
 
     Raises:
         BadRequestError: a unit, a kind or a value that a known name cannot have.
     """
+    layout = pack.layout
+    columns: list[_Column] | None = layout.reading  # type: ignore[assignment]  # see Layout
+    if columns is None:
+        columns = [_column(*one) for one in zip(layout.labels, layout.units, strict=True)]
+        layout.reading = columns
     beats: list[Beat] = []
     values: list[Observation] = []
-    newest = records[0].time
-    prefix = len(device) + 1
-    for name, unit, value, text, boolean, _data, _total, time, _update_time in records:
-        label = name[prefix:]
-        if time > newest:
-            newest = time
-        number = NUMBERS.get(label)
+    # Columns and pack are equally long; to check it would cost every pack.
+    for column, value, time in zip(columns, pack.values, pack.times):  # noqa: B905
+        label, kind, number, unit, factor, low, high = column
         if number is not None:
-            units, low, high, _ = number
-            if value is None:
-                raise BadRequestError(f"{label}: send a number")
-            if unit not in units:
-                raise BadRequestError(_unit_refusal(label, unit))
-            if unit == "%" and value > 1:
-                if not lenient_units:
-                    raise BadRequestError(f"{label}: {value:g} {_AMBIGUOUS}")
+            sort = value.__class__
+            if factor is None or (sort is not float and sort is not int):
+                value = _looked_at(label, number, unit, value, lenient_units)
             else:
-                value *= units[unit]
+                value *= factor  # type: ignore[operator]  # a number, by its class
             if not low <= value <= high:
                 raise BadRequestError(f"{label}: {value:g} is not between {low:g} and {high:g}")
-            if label == "rr":
+            if kind == _BEAT:
                 beats.append((time, value))
             else:
                 values.append((label, value, time))
-        elif label in BOOLEANS:
-            if boolean is None:
+        elif kind == _BOOLEAN:
+            if value.__class__ is not bool:
                 raise BadRequestError(f"{label}: send a boolean")
-            values.append((label, boolean, time))
-        elif label in TEXTS:
+            values.append((label, value, time))
+        elif kind == _TEXT:
             accepted = TEXTS[label]
-            if text is None:
+            if value.__class__ is not str:
                 raise BadRequestError(f"{label}: send text")
-            if accepted is not None and text not in accepted:
+            if accepted is not None and value not in accepted:
                 raise BadRequestError(f"{label}: one of {' '.join(sorted(accepted))}")
-            values.append((label, text, time))
+            values.append((label, value, time))
     if len(beats) > 1:
         beats.sort()
-    return Observations(beats, values, newest)
+    return Observations(beats, values, max(pack.times))
+
+
+def _column(label: str, unit: str | None) -> _Column:
+    number = NUMBERS.get(label)
+    if number is not None:
+        factor = None if unit == "%" else number.units.get(unit)
+        kind = _BEAT if label == "rr" else _NUMBER
+        return _Column(label, kind, number, unit, factor, number.low, number.high)
+    kind = _BOOLEAN if label in BOOLEANS else _TEXT if label in TEXTS else _UNKNOWN
+    return _Column(label, kind, None, unit, None, 0, 0)
+
+
+def _looked_at(
+    label: str, number: Number, unit: str | None, value: object, lenient_units: bool
+) -> float:
+    """A number that is none, has a unit that is not accepted, or is a ratio in ``%``."""
+    if value.__class__ is not float and value.__class__ is not int:
+        raise BadRequestError(f"{label}: send a number")
+    assert isinstance(value, int | float)
+    if unit not in number.units:
+        raise BadRequestError(_unit_refusal(label, unit))
+    if value <= 1:
+        return value * number.units[unit]
+    if not lenient_units:
+        raise BadRequestError(f"{label}: {value:g} {_AMBIGUOUS}")
+    return value
 
 
 def _unit_refusal(label: str, unit: str | None) -> str:

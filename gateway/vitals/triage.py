@@ -21,7 +21,7 @@ from gateway.vitals.patient import Patient
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
-    from gateway.senml.record import Record
+    from gateway.senml.layout import Pack
     from gateway.vitals.patient import Rule
 
 
@@ -56,14 +56,13 @@ class Triage:
     def assess(
         self,
         patient: str,
-        device: str,
-        records: Sequence[Record],
+        pack: Pack,
         *,
         wall: float,
         declared: bool = False,
         lenient_units: bool = False,
     ) -> Assessment:
-        """Judge a resolved pack of ``device``, worn by ``patient``, that arrived at ``wall``.
+        """Judge a pack of a device, worn by ``patient``, that arrived at ``wall``.
 
         ``declared``: the node itself calls it an emergency. ``lenient_units``: the device means
         percent when it says ``%``.
@@ -71,9 +70,9 @@ class Triage:
         Raises:
             BadRequestError: an observation that cannot be; nothing was remembered of the pack.
         """
-        observed = observations.read(records, device=device, lenient_units=lenient_units)
+        observed = observations.read(pack, lenient_units=lenient_units)
         known = self._patient(patient)
-        stream = known.absorb(device, observed, wall, self._stream_rules)
+        stream = known.absorb(pack.device, observed, wall, self._stream_rules)
         stream.declared = declared
         found = [
             finding for rule in stream.rules if (finding := rule.assess(known, stream)) is not None

@@ -11,6 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from gateway.registry import load_all
+from gateway.senml.layout import Pack
 from gateway.senml.record import Record
 from gateway.vitals import observations
 from gateway.vitals import rules as package
@@ -56,7 +57,7 @@ def play(rule: Any, session: Any) -> list[Finding | None]:
     for step, declared, pack in session:
         wall += step
         sent = [record(name, value, wall + age) for (name, value), age in pack]
-        observed = observations.read(sent, device="b")
+        observed = observations.read(Pack.of("b", sent))
         stream = patient.absorb("b", observed, wall, list)
         stream.declared = declared
         said.append(rule.assess(patient, stream))

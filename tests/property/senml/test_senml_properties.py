@@ -141,7 +141,7 @@ def test_both_representations_mean_the_same(pack: list[dict[str, Any]]) -> None:
     """And a resolved pack survives writing and reading."""
     from_cbor = resolve_untrusted(as_cbor(pack), 112, device="d", wall=WALL)
     from_json = resolve_untrusted(json.dumps(pack).encode(), 110, device="d", wall=WALL)
-    assert from_cbor == from_json
+    assert repr(from_cbor) == repr(from_json)
     assert decode_resolved_untrusted(encode_cbor(from_cbor.records)) == from_cbor.records
     for record, fields in zip(from_cbor.records, pack, strict=True):
         assert record.name == f"d/{fields['n']}"

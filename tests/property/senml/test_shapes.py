@@ -13,7 +13,8 @@ from hypothesis import strategies as st
 
 from gateway.errors import PeerError
 from gateway.senml import senml_cbor
-from gateway.senml.pack import Pack, resolve, resolve_untrusted
+from gateway.senml.layout import Pack
+from gateway.senml.pack import resolve, resolve_untrusted
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -184,9 +185,11 @@ def histories(draw: st.DrawFn) -> list[bytes]:
 
 
 def outcome(read: Callable[[], Pack]) -> str:
-    """The pack as text, which tells 1 from 1.0 and from True, or the refusal."""
+    """The pack as text, which tells 1 from 1.0 and from True, and as it is written, or the refusal."""
     try:
-        return repr(read())
+        pack = read()
+        assert senml_cbor.encode_pack(pack) == senml_cbor.encode_cbor(pack.records)
+        return repr(pack)
     except PeerError as error:
         return f"{type(error).__name__}: {error}"
 

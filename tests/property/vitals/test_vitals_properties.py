@@ -9,6 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from gateway.errors import PeerError
+from gateway.senml.layout import Pack
 from gateway.senml.record import Record
 from gateway.vitals.assessment import Priority, to_map
 from gateway.vitals.observations import BOOLEANS, NUMBERS, TEXTS
@@ -70,7 +71,7 @@ def test_any_records(sent: list[list[Record]], lenient: bool) -> None:
     for n, pack in enumerate(sent):
         with contextlib.suppress(PeerError):
             assessment = triage.assess(
-                f"p{n % 3}", "b", pack, wall=START + n, lenient_units=lenient
+                f"p{n % 3}", Pack.of("b", pack), wall=START + n, lenient_units=lenient
             )
             assert set(to_map(assessment)) == {"priority", "findings", "news2"}
 
@@ -84,8 +85,8 @@ def test_sound_packs_are_judged_and_the_worst_finding_leads(
     wall = START
     for pack, step in zip(sent, steps, strict=False):
         wall += step
-        assessment = first.assess("p", "b", pack, wall=wall)
-        assert assessment == second.assess("p", "b", pack, wall=wall)
+        assessment = first.assess("p", Pack.of("b", pack), wall=wall)
+        assert assessment == second.assess("p", Pack.of("b", pack), wall=wall)
         ranks = [finding.priority.rank for finding in assessment.findings]
         assert ranks == sorted(ranks)
         assert assessment.priority.rank == (ranks[0] if ranks else Priority.ROUTINE.rank)
@@ -96,12 +97,12 @@ def test_no_history_hides_an_emergency(sent: list[list[Record]]) -> None:
     """Whatever came before, 17 fast beats that come in order are found within seconds."""
     triage = Triage(Config())
     for n, pack in enumerate(sent):
-        triage.assess("p", "b", pack, wall=START + n)
+        triage.assess("p", Pack.of("b", pack), wall=START + n)
     wall = START + 200
     for n in range(50):
         beat = Record("b/rr", "ms", 400, None, None, None, None, wall + 0.4 * n, None)
         contact = Record("b/contact", None, None, None, True, None, None, wall + 0.4 * n, None)
-        last = triage.assess("p", "b", [beat, contact], wall=wall + 0.4 * n)
+        last = triage.assess("p", Pack.of("b", [beat, contact]), wall=wall + 0.4 * n)
     assert "extreme_tachycardia" in [finding.rule for finding in last.findings]
 
 

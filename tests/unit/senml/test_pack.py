@@ -15,7 +15,8 @@ from gateway.errors import (
     TooLargeError,
     UnsupportedContentFormatError,
 )
-from gateway.senml.pack import Pack, decode_resolved_untrusted, resolve_untrusted
+from gateway.senml.layout import Pack
+from gateway.senml.pack import decode_resolved_untrusted, resolve_untrusted
 from gateway.senml.record import Record
 from gateway.senml.senml_cbor import encode_cbor
 
@@ -49,16 +50,12 @@ def test_a_record_is_resolved_against_the_base_fields_before_it(resolve: Any) ->
         {"n": "resp", "t": 1.5, "v": 16},
         {"n": "spo2", "u": "/100", "v": 97},
     )
-    assert pack == Pack(
-        records=(
-            Record("bracelet-1/hr", "1/min", 72, None, None, None, None, 1.79e9, None),
-            Record("bracelet-1/resp", "1/min", 16, None, None, None, None, 1.79e9 + 1.5, None),
-            Record("bracelet-1/spo2", "/100", 97, None, None, None, None, 1.79e9, None),
-        ),
-        absolute=True,
-        boot=None,
-        seq=None,
+    assert pack.records == (
+        Record("bracelet-1/hr", "1/min", 72, None, None, None, None, 1.79e9, None),
+        Record("bracelet-1/resp", "1/min", 16, None, None, None, None, 1.79e9 + 1.5, None),
+        Record("bracelet-1/spo2", "/100", 97, None, None, None, None, 1.79e9, None),
     )
+    assert (pack.absolute, pack.boot, pack.seq) == (True, None, None)
 
 
 def test_a_base_field_counts_until_a_record_has_it_again(resolve: Any) -> None:

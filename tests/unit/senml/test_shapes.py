@@ -98,8 +98,8 @@ def test_a_device_has_at_most_four_shapes_the_latest_first() -> None:
     names = ["hr", "resp", "spo2", "temp", "sbp", "dbp"]
     for name in names:
         learn(shapes, "b", heart_rate(b"\x00", name))
-    known = [shape.records[0].name for shape in shapes.of("b")]
-    assert known == ["b/dbp", "b/sbp", "b/temp", "b/spo2"]
+    known = [shape.layout.labels[0] for shape in shapes.of("b")]
+    assert known == ["dbp", "sbp", "temp", "spo2"]
 
 
 def test_at_most_2048_devices_have_shapes() -> None:

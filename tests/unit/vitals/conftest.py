@@ -57,11 +57,10 @@ class Bracelet:
             moment = START + when - age + self.clock
             pack.append({0: "rr", 1: "ms", 2: round(beat * 1000), 6: moment})
         payload = cbor2.dumps(pack)
-        records = resolve_untrusted(payload, 112, device=self.device, wall=START + at).records
+        resolved = resolve_untrusted(payload, 112, device=self.device, wall=START + at)
         return self.triage.assess(
             self.patient,
-            self.device,
-            records,
+            resolved,
             wall=START + at,
             declared=declared,
             lenient_units=lenient_units,

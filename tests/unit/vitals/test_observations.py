@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 
 from gateway.errors import BadRequestError
+from gateway.senml.layout import Pack
 from gateway.senml.record import Record
 from gateway.vitals.observations import read
 
@@ -44,7 +45,7 @@ def record(name: str, value: Any = None, unit: str | None = None, time: float = 
 )
 def test_every_accepted_unit(name: str, unit: str | None, sent: float, read_as: float) -> None:
     """The observation is in one unit whatever was sent."""
-    ((got, value, time),) = read([record(name, sent, unit)], device="b").values
+    ((got, value, time),) = read(Pack.of("b", [record(name, sent, unit)])).values
     assert (got, time) == (name, TIME)
     assert value == pytest.approx(read_as, abs=0.01)
 
@@ -52,12 +53,14 @@ def test_every_accepted_unit(name: str, unit: str | None, sent: float, read_as: 
 def test_beats_are_in_seconds_and_in_order() -> None:
     """A pack need not be sorted."""
     observed = read(
-        [
-            record("rr", 812, "ms", TIME + 2),
-            record("rr", 0.9, "s", TIME + 1),
-            record("hr", 70, "1/min", TIME),
-        ],
-        device="b",
+        Pack.of(
+            "b",
+            [
+                record("rr", 812, "ms", TIME + 2),
+                record("rr", 0.9, "s", TIME + 1),
+                record("hr", 70, "1/min", TIME),
+            ],
+        ),
     )
     assert observed.beats == [(TIME + 1, 0.9), (TIME + 2, pytest.approx(0.812))]
     assert observed.newest == TIME + 2
@@ -69,14 +72,14 @@ def test_beats_are_in_seconds_and_in_order() -> None:
 )
 def test_texts_and_booleans(name: str, value: str | bool) -> None:
     """A unit inherited from the pack does not matter to them."""
-    assert read([record(name, value, "ms")], device="b").values == [(name, value, TIME)]
+    assert read(Pack.of("b", [record(name, value, "ms")])).values == [(name, value, TIME)]
 
 
 def test_unknown_names_are_carried_not_judged() -> None:
     """Whatever their unit, value and kind."""
     for value in (1e15, "x", True, None):
-        assert read([record("glucose", value, "furlong")], device="b").values == []
-    assert read([record("seq", 5, "ms")], device="b").values == []
+        assert read(Pack.of("b", [record("glucose", value, "furlong")])).values == []
+    assert read(Pack.of("b", [record("seq", 5, "ms")])).values == []
 
 
 @pytest.mark.parametrize(
@@ -112,13 +115,13 @@ def test_what_cannot_be_is_refused_with_a_reason(
 ) -> None:
     """The sender is told what to send instead."""
     with pytest.raises(BadRequestError, match=reason):
-        read([record("hr", 72, "1/min"), record(name, value, unit)], device="b")
+        read(Pack.of("b", [record("hr", 72, "1/min"), record(name, value, unit)]))
 
 
 def test_a_lenient_device_means_percent() -> None:
     """Only above 1: at or below it, ``%`` is a ratio also there."""
     for sent, meant in ((97, 97), (1, 100), (0.97, 97)):
-        observed = read([record("spo2", sent, "%")], device="b", lenient_units=True)
+        observed = read(Pack.of("b", [record("spo2", sent, "%")]), lenient_units=True)
         assert observed.values == [("spo2", pytest.approx(meant), TIME)]
     with pytest.raises(BadRequestError, match="between"):
-        read([record("spo2", 101, "%")], device="b", lenient_units=True)
+        read(Pack.of("b", [record("spo2", 101, "%")]), lenient_units=True)

@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 
 from gateway.errors import BadRequestError
+from gateway.senml.layout import Pack
 from gateway.senml.record import Record
 from gateway.vitals.rules.asystole import Asystole
 from gateway.vitals.triage import Config, Triage
@@ -59,8 +60,10 @@ def test_lenient_units_reach_the_table(bracelet: Any) -> None:
     """A percent sign means percent for a device that is registered so."""
     record = Record("b/spo2", "%", 97, None, None, None, None, 1.79e9, None)
     with pytest.raises(BadRequestError):
-        bracelet.triage.assess("p", "b", [record], wall=1.79e9)
-    news2 = bracelet.triage.assess("p", "b", [record], wall=1.79e9, lenient_units=True).news2
+        bracelet.triage.assess("p", Pack.of("b", [record]), wall=1.79e9)
+    news2 = bracelet.triage.assess(
+        "p", Pack.of("b", [record]), wall=1.79e9, lenient_units=True
+    ).news2
     assert news2.score == 0
 
 

@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 
+from gateway.senml.layout import Pack
 from gateway.senml.record import Record
 
 
@@ -51,9 +52,9 @@ def test_the_worst_verdict_of_a_pack_counts_for_it(ward: Any) -> None:
         for at, rhythm in enumerate(["N", "AFIB", "VT", "N"])
     ]
     triage = ward.triage
-    (finding,) = triage.assess("p", "b", records, wall=ward.start + 4).findings
+    (finding,) = triage.assess("p", Pack.of("b", records), wall=ward.start + 4).findings
     assert finding.detail == "the device sees ventricular tachycardia (VT)"
-    assert not triage.assess("p", "b", records[3:], wall=ward.start + 5).findings
+    assert not triage.assess("p", Pack.of("b", records[3:]), wall=ward.start + 5).findings
 
 
 def test_a_late_verdict_counts_for_its_pack_only(bracelet: Any) -> None:

@@ -1,149 +1,141 @@
-"""Ingest: DTLS CON POST -> triaged, sealed, synced to disk -> 2.04, beside libcoap's server.
+"""Ingest: DTLS CON POST -> triaged, sealed, synced to disk -> 2.04.
 
-Ours and the peer take turns, so that a slow minute of the machine meets both.
+The cloud store is away: only the way in is measured. The peers answer at once and store nothing.
 """
 
 from __future__ import annotations
 
 import contextlib
-import json
-import statistics
-import subprocess
-import sys
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import servers
+import measure
+from measure import Load, Row
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from measure import Options
     from servers import Running
 
 ASSOCIATIONS = 50
-IN_FLIGHT = 2
-"""Of each association. With 150 in all the socket buffer of libcoap's server overflows."""
+IN_FLIGHT = 8
+"""Of each association, unless the server fails with so many (``Running.in_flight``)."""
 
-EACH = 1200
-"""Requests of one association in one round."""
+PEERS = ("libcoap", "aiocoap_dtls", "aiocoap_udp", "californium")
 
-MEMORY_ASSOCIATIONS = 1000
-
-
-def once(server: Running, boot: int, each: int, associations: int = ASSOCIATIONS) -> dict[str, Any]:
-    """One round against one server."""
-    arguments = {
-        "host": "127.0.0.1",
-        "port": server.port,
-        "key": servers.KEY,
-        "method": server.method,
-        "path": server.path,
-        "associations": associations,
-        "in_flight": IN_FLIGHT,
-        "each": each,
-        "boot": boot,
-    }
-    with subprocess.Popen(
-        [sys.executable, str(Path(__file__).with_name("load.py")), json.dumps(arguments)],
-        stdin=subprocess.PIPE,
-        stdout=subprocess.PIPE,
-        text=True,
-    ) as load:
-        assert load.stdin is not None
-        assert load.stdout is not None
-        if load.stdout.readline() != "ready\n":
-            raise SystemExit(f"{server.name}: the load generator could not connect")
-        associated = server.resident()
-        user, system = server.cpu()
-        load.stdin.write("go\n")
-        load.stdin.flush()
-        line = load.stdout.readline()
-        user_after, system_after = server.cpu()
-        if not line:
-            raise SystemExit(f"{server.name}: no result")
-        result: dict[str, Any] = json.loads(line)
-    sent, acknowledged = result["sent"], result["acknowledged"]
-    if acknowledged != sent:
-        raise SystemExit(f"{server.name}: {acknowledged} of {sent} acknowledged")
-    result["resident_associated"] = associated
-    result["user_us"] = (user_after - user) / sent * 1e6
-    result["system_us"] = (system_after - system) / sent * 1e6
-    result["cpu_us"] = result["user_us"] + result["system_us"]
-    return result
+_WINDOW_S = 3.0
+_WARM_UP_S = 1.0
+_KEYS = ("rate", "cpu_us", "user_us", "system_us", "generator_busy", "resent", "unanswered")
 
 
-def run(rounds: int) -> dict[str, Any]:
+class Turns:
+    """Rounds of the same load; remembers how many requests each server comes to."""
+
+    def __init__(self, *, quick: bool, associations: int = ASSOCIATIONS) -> None:
+        self._scale = 0.1 if quick else 1.0
+        self._associations = associations
+        self._expected: dict[str, float] = {}
+        self._boots = 0
+
+    def once(self, server: Running, number: int) -> Row:
+        """One round against one server."""
+        self._boots += 1
+        seconds = _WARM_UP_S if number == measure.WARM_UP else _WINDOW_S
+        with Load(
+            server,
+            associations=self._associations,
+            in_flight=IN_FLIGHT,
+            seconds=seconds * self._scale,
+            expected=self._expected.get(server.name, 150_000.0),
+            boot=self._boots,
+        ) as load:
+            row = load.run()
+        # Half as much again: a server that runs out of requests ends the window early.
+        self._expected[server.name] = max(self._expected.get(server.name, 0.0), 1.5 * row["rate"])
+        return row
+
+
+def run(options: Options) -> dict[str, Any]:
     """All rounds; figures by server."""
-    results: dict[str, list[dict[str, Any]]] = {}
+    turns = Turns(quick=options.quick)
     with contextlib.ExitStack() as stack:
-        ours = stack.enter_context(servers.ward_gateway())
-        at_start = ours.resident()
-        peer = stack.enter_context(servers.libcoap())
-        running = [one for one in (ours, peer) if one is not None]
-        for one in running:
-            once(one, 1, 200)  # warm-up
-        for number in range(rounds):
-            for one in running:
-                results.setdefault(one.name, []).append(once(one, 2 + number, EACH))
-                print(
-                    f"round {number + 1} {one.name}: {results[one.name][-1]['rate']:.0f}/s",
-                    file=sys.stderr,
-                )
-    report: dict[str, Any] = {
-        name: {
-            key: {
-                "median": statistics.median(one[key] for one in rows),
-                "min": min(one[key] for one in rows),
-                "max": max(one[key] for one in rows),
-            }
-            for key in ("rate", "cpu_us", "user_us", "system_us", "generator_busy")
-        }
-        for name, rows in results.items()
-    }
-    report["request_bytes"] = results[ours.name][0]["request_bytes"]
-    report["resident_at_start"] = at_start
-    report["bytes_per_association"] = _memory()
-    return report
+        running, skipped = measure.open_all(stack, ("ours", *PEERS))
+        rows = measure.rounds(running, turns.once, options.rounds, skipped)
+        servers = {one.name: summary(one, rows[one.name]) for one in running if one.name in rows}
+    return {"servers": servers, "skipped": skipped}
 
 
-def _memory() -> float:
-    """Resident bytes that an association adds once its handshake is done."""
-    with servers.ward_gateway() as ours:
-        few = once(ours, 1, 1, associations=1)["resident_associated"]
-        many = once(ours, 2, 1, associations=MEMORY_ASSOCIATIONS)["resident_associated"]
-        return float(many - few) / (MEMORY_ASSOCIATIONS - 1)
+def summary(server: Running, rows: Sequence[Row]) -> dict[str, Any]:
+    """What is told of a server's rounds."""
+    made: dict[str, Any] = measure.figures(rows, _KEYS)
+    made["p99_ms"] = measure.figures([row["latency_ms"] for row in rows], ("p99",))["p99"]
+    made |= {key: rows[0][key] for key in ("request_bytes", "in_flight", "associations")}
+    refused = sum(sum(row["refused"].values()) for row in rows)
+    return made | {"acknowledges": server.acknowledges, "dtls": server.dtls, "refused": refused}
 
 
-def tell(report: dict[str, Any]) -> None:
+def tell(report: Mapping[str, Any]) -> None:
     """For people."""
+    servers = report["servers"]
+    ours = servers["ward-gateway"]
     print(
-        f"ingest: {ASSOCIATIONS} associations x {IN_FLIGHT} in flight, DTLS PSK CCM8, "
-        f"datagrams of {report['request_bytes']} bytes"
+        f"ingest: {ours['associations']} associations x {ours['in_flight']} in flight, DTLS PSK "
+        f"CCM8, SenML-CBOR; median (lowest-highest)"
     )
-    print(
-        f"{'':14}{'requests/s':>22}{'CPU us/request':>20}{'user':>7}{'system':>8}{'generator':>11}"
+    tell_servers(servers)
+    for name, peer in servers.items():
+        if peer is not ours:
+            print(
+                f"ward-gateway / {name}: rate {ratio(ours, peer, 'rate'):.2f}, "
+                f"CPU a request {ratio(ours, peer, 'cpu_us'):.2f}"
+            )
+    measure.tell_skipped(report["skipped"])
+
+
+def tell_servers(servers: Mapping[str, Mapping[str, Any]]) -> None:
+    """The table: a line a server."""
+    head = (
+        "",
+        "acknowledged/s",
+        "CPU us/request",
+        "user",
+        "system",
+        "p99 ms",
+        "in flight",
+        "bytes",
+        "re-sent",
+        "lost",
+        "generator",
+        "could",
+        "an answer means",
     )
-    for name in ("ward-gateway", "libcoap"):
-        if name not in report:
-            print(f"{name:<14}not installed: skipped")
-            continue
-        row = report[name]
+    lines = []
+    for name, row in servers.items():
         busy = row["generator_busy"]["median"]
-        print(
-            f"{name:<14}{_spread(row['rate'], 0):>22}{_spread(row['cpu_us'], 1):>20}"
-            f"{row['user_us']['median']:>7.1f}{row['system_us']['median']:>8.1f}{busy:>11.0%}"
+        lines.append(
+            (
+                name if row["dtls"] else f"{name} (no DTLS)",
+                measure.spread(row["rate"]),
+                measure.spread(row["cpu_us"], 1),
+                f"{row['user_us']['median']:.1f}",
+                f"{row['system_us']['median']:.1f}",
+                f"{row['p99_ms']['median']:.0f}",
+                f"{row['associations']}x{row['in_flight']}",
+                f"{row['request_bytes']}",
+                f"{row['resent']['median']:.0f}",
+                f"{row['unanswered']['median'] + row['refused']:.0f}",
+                f"{busy:.0%}",
+                f"{row['rate']['median'] / busy:,.0f}/s",
+                row["acknowledges"],
+            )
         )
-    if "libcoap" in report:
-        ours, peer = report["ward-gateway"], report["libcoap"]
-        print(
-            f"ratio to libcoap: rate {ours['rate']['median'] / peer['rate']['median']:.2f}, "
-            f"CPU per request {ours['cpu_us']['median'] / peer['cpu_us']['median']:.2f} "
-            "(libcoap stores nothing)"
-        )
+    measure.table(head, lines)
     print(
-        f"memory: {report['resident_at_start'] / 2**20:.1f} MiB resident at start, "
-        f"{report['bytes_per_association'] / 1024:.1f} KiB an association"
+        "CPU: user and system time of the server's process. Generator: how busy its one thread "
+        "was, and the rate at which it would be the limit."
     )
 
 
-def _spread(figures: dict[str, float], digits: int) -> str:
-    low, middle, high = (f"{figures[key]:.{digits}f}" for key in ("min", "median", "max"))
-    return f"{middle} ({low}-{high})"
+def ratio(ours: Mapping[str, Any], peer: Mapping[str, Any], key: str) -> float:
+    """Of medians."""
+    return float(ours[key]["median"] / peer[key]["median"])

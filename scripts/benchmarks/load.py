@@ -1,181 +1,181 @@
 """The load generator: a process of its own, cheaper per request than any server it drives.
 
-Everything that can be done before the clock starts is done before: handshakes, and protecting every
-request. While the clock runs it only sends and receives. Afterwards every answer is opened and
-checked. A closed loop: each association has a fixed number of requests in flight.
+Everything that can be done before the window is done before: handshakes, and protecting every
+request. In the window it sends and receives; afterwards every answer is opened and checked. The
+load is closed (each association keeps a number of requests in flight) or open (so many requests a
+second, on schedule, whatever is answered).
 
-Arguments: one JSON object. Result: one JSON object on standard output.
+Arguments: one JSON object. Standard output: ``ready``; after a line on standard input, the window,
+then ``end``; then the result as one JSON object (see measure.py). A second line ends the process
+and with it the associations.
 """
 
 from __future__ import annotations
 
+import gc
 import json
+import math
+import resource
 import select
-import socket
 import sys
 import time
-from dataclasses import dataclass, field
+from collections import Counter
 from typing import Any
 
-import cbor2
+import packs
+from requester import Answer, Requester
 
-from gateway.coap import message
-from gateway.coap.message import Message
-from gateway.coap.numbers import Code, Option, Type
-from gateway.dtls.client import Client
-from gateway.dtls.engines.openssl import OpensslClient
+from gateway.coap.numbers import Code
 
-SUITE = "PSK-AES128-CCM8"
-STALLED_S = 0.5
-"""Without any answer for so long what is in flight is sent again."""
-
-STALLS = 10
+_LOOK_S = 0.25
+_DRAIN_S = 8.0
+"""After the window, for what is still in flight."""
+_TICK_S = 0.001
+"""Of an open load: what is due is sent this often."""
+_GOOD = (Code.CHANGED, Code.CREATED)
 
 
-@dataclass
-class Association:
-    """One simulated node."""
+class Load:
+    """All associations of one run."""
 
-    socket: socket.socket
-    client: Client
-    requests: list[bytes] = field(default_factory=list)
-    answers: list[bytes] = field(default_factory=list)
-    sent: int = 0
-
-
-def pack(number: int, boot: int, seq: int) -> bytes:
-    """What a bracelet with a clock sends: about 90 bytes, never the same twice."""
-    time = 1_795_000_000 + 100_000 * boot + seq
-    rate = 60 + (number + seq) % 30
-    return cbor2.dumps(
-        [
-            {-2: f"bench-{number}/", -3: time, 0: "hr", 1: "1/min", 2: rate},
-            {0: "spo2", 1: "/100", 2: 97},
-            {0: "resp", 1: "1/min", 2: 12 + seq % 8},
-            {0: "temp", 1: "Cel", 2: 36.6},
-            {0: "contact", 4: True},
+    def __init__(self, arguments: dict[str, Any]) -> None:
+        self._in_flight: int = arguments["in_flight"]
+        self._rate: float | None = arguments["rate"]
+        first, count = arguments["first"], arguments["associations"]
+        self._all = [
+            Requester(number, ("127.0.0.1", arguments["port"]))
+            for number in range(first, first + count)
         ]
-    )
+        self._by_descriptor = {one.socket.fileno(): one for one in self._all}
+        for one in self._all:
+            if arguments["dtls"]:
+                one.connect(arguments["key"].encode())
+            requests = packs.requests(
+                one.number,
+                method=arguments["method"],
+                path=arguments["path"],
+                boot=arguments["boot"],
+                count=arguments["each"],
+            )
+            one.prepare(requests, careful=arguments["careful"])
+        self._poll = select.epoll()
+        for descriptor in self._by_descriptor:
+            self._poll.register(descriptor, select.EPOLLIN)
+        self._next_look = 0.0
+        self._began = self._ended = 0.0
 
-
-def connect(arguments: dict[str, Any], number: int) -> Association:
-    """One finished handshake."""
-    one = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
-    one.connect((arguments["host"], arguments["port"]))
-    one.settimeout(5.0)
-    identity = f"bench-{number}".encode()
-    engines = OpensslClient(identity, arguments["key"].encode(), [SUITE])
-    client = Client(engines, mtu=1232, now=time.monotonic())
-    while client.association is None:
-        for datagram in client.outgoing:
-            one.send(datagram)
-        client.outgoing = []
-        client.receive(one.recv(65_535), time.monotonic())
-    for datagram in client.outgoing:
-        one.send(datagram)
-    client.outgoing = []
-    one.setblocking(False)
-    return Association(one, client)
-
-
-def prepare(
-    association: Association, arguments: dict[str, Any], number: int, boot: int, first: int
-) -> None:
-    """Protect every request of one association."""
-    path = tuple((Option.URI_PATH, part.encode()) for part in arguments["path"])
-    options = (*path, (Option.CONTENT_FORMAT, bytes((112,))))
-    code = Code[arguments["method"]]
-    protected = association.client.association
-    assert protected is not None
-    for seq in range(first, first + arguments["each"]):
-        mid = seq & 0xFFFF
-        asked = Message(Type.CON, code, mid, b"\x01", options, pack(number, boot, seq))
-        association.requests.append(protected.protect(message.encode(asked)))
-
-
-def drive(associations: list[Association], in_flight: int) -> float:
-    """Send everything, ``in_flight`` at a time for each; the seconds it took."""
-    waiting = select.epoll()
-    by_descriptor = {}
-    for one in associations:
-        waiting.register(one.socket, select.EPOLLIN)
-        by_descriptor[one.socket.fileno()] = one
-    left = sum(len(one.requests) for one in associations)
-    resent = 0
-    began = time.perf_counter()
-    for one in associations:
-        for request in one.requests[:in_flight]:
-            one.socket.send(request)
-        one.sent = min(in_flight, len(one.requests))
-    while left:
-        ready = waiting.poll(STALLED_S)
-        if not ready:
-            resent += 1
-            if resent > STALLS:
-                raise SystemExit("the server has stopped answering")
-            # What had been received is dropped there as a replay; what was lost counts now.
-            for one in associations:
-                for request in one.requests[max(0, one.sent - in_flight) : one.sent]:
-                    one.socket.send(request)
-        for descriptor, _ in ready:
-            one = by_descriptor[descriptor]
-            send, receive = one.socket.send, one.socket.recv
-            requests, answers = one.requests, one.answers
-            try:
-                while True:
-                    answers.append(receive(2048))
-                    left -= 1
-                    if one.sent < len(requests):
-                        send(requests[one.sent])
-                        one.sent += 1
-            except BlockingIOError:
+    def window(self, seconds: float) -> None:
+        """Send and receive for so long, or until an association has no request left."""
+        self._began = time.perf_counter()
+        self._next_look = self._began + _LOOK_S
+        until = self._began + seconds
+        if self._rate is None:
+            for one in self._all:
+                one.in_flight = self._in_flight
+                one.send(self._in_flight, time.perf_counter())
+            while time.perf_counter() < until and not any(self._turns(0.05)):
                 pass
-    took = time.perf_counter() - began
-    waiting.close()
-    return took
+        else:
+            self._open_loop(self._rate, until)
+        self._ended = time.perf_counter()
+        for one in self._all:
+            one.in_flight = 0
+
+    def _open_loop(self, rate: float, until: float) -> None:
+        turn, sent = 0, 0
+        at_once = math.ceil(rate * 2 * _TICK_S / len(self._all))
+        while (now := time.perf_counter()) < until:
+            due = int((now - self._began) * rate) - sent
+            while due > 0:
+                one = self._all[turn % len(self._all)]
+                one.send(min(at_once, due), now)
+                turn, due, sent = turn + 1, due - at_once, sent + min(at_once, due)
+            for _ in self._turns(_TICK_S, overdue=False):
+                pass
+
+    def _turns(self, wait: float, *, overdue: bool = True) -> list[bool]:
+        """Serve every association that has an answer; whether each ran dry."""
+        dry = []
+        for descriptor, _ in self._poll.poll(wait):
+            one = self._by_descriptor[descriptor]
+            one.turn(time.perf_counter())
+            dry.append(one.dry)
+        now = time.perf_counter()
+        if overdue and now >= self._next_look:
+            self._next_look = now + _LOOK_S
+            for one in self._all:
+                one.look(now)
+        return dry
+
+    def drain(self) -> None:
+        """Wait for what is in flight; what is overdue is sent again, unless the load is open."""
+        until = time.perf_counter() + (_DRAIN_S if self._rate is None else 1.0)
+        while time.perf_counter() < until and not all(one.idle() for one in self._all):
+            self._turns(0.05, overdue=self._rate is None)
+
+    def result(self, busy: float) -> dict[str, Any]:
+        """Figures of the window. busy: CPU seconds that it took here."""
+        answers: list[Answer] = []
+        for one in self._all:
+            one.settle()
+            answers += one.answers
+        seconds = self._ended - self._began
+        good = [one for one in answers if one.code in _GOOD]
+        in_window = [one for one in good if one.came <= self._ended]
+        refused = Counter(
+            f"{one.code >> 5}.{one.code & 31:02}" for one in answers if one.code not in _GOOD
+        )
+        sent = sum(one.sent for one in self._all)
+        latencies = sorted((one.came - one.sent) * 1000 for one in good)
+        return {
+            "seconds": seconds,
+            "sent": sent,
+            "acknowledged": len(good),
+            "acknowledged_in_window": len(in_window),
+            "refused": dict(refused),
+            "resent": sum(one.resent for one in self._all),
+            "unanswered": sent - len(answers),
+            "rate": len(in_window) / seconds,
+            "generator_busy": busy / seconds,
+            "latency_ms": _quantiles(latencies),
+            "request_bytes": self._all[0].wire_bytes,
+        }
+
+    def close(self) -> None:
+        """Every node says goodbye."""
+        for one in self._all:
+            one.close()
 
 
-def check(association: Association) -> int:
-    """How many requests were answered 2.04 (or 2.01); each answer is opened and compared."""
-    good = set()
-    now = time.monotonic()
-    for answer in association.answers:
-        for plaintext in association.client.receive(answer, now):
-            got = message.decode_untrusted(plaintext)
-            if got.code in (Code.CHANGED, Code.CREATED) and got.token == b"\x01":
-                good.add(got.mid)
-    return len(good)
+def _quantiles(ordered: list[float]) -> dict[str, float]:
+    if not ordered:
+        return {}
+    return {
+        "p50": ordered[len(ordered) // 2],
+        "p99": ordered[len(ordered) * 99 // 100],
+        "max": ordered[-1],
+    }
 
 
 def main() -> None:
     """See the module."""
+    most = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
+    resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
     arguments = json.loads(sys.argv[1])
-    boot = arguments["boot"]
-    associations = [connect(arguments, n) for n in range(arguments["associations"])]
-    for number, one in enumerate(associations):
-        prepare(one, arguments, number, boot, 0)
+    load = Load(arguments)
+    # No collection in the window: the prepared requests would be walked through each time.
+    gc.collect()
+    gc.disable()
     print("ready", flush=True)
     sys.stdin.readline()
-    cpu = time.process_time()
-    took = drive(associations, arguments["in_flight"])
-    cpu = time.process_time() - cpu
-    acknowledged = sum(check(one) for one in associations)
-    for one in associations:
-        assert one.client.association is not None
-        one.socket.send(one.client.association.close())
-    sent = sum(len(one.requests) for one in associations)
-    print(
-        json.dumps(
-            {
-                "sent": sent,
-                "acknowledged": acknowledged,
-                "seconds": took,
-                "rate": sent / took,
-                "generator_busy": cpu / took,
-                "request_bytes": len(associations[0].requests[0]),
-            }
-        )
-    )
+    busy = time.process_time()
+    load.window(arguments["seconds"])
+    busy = time.process_time() - busy
+    print("end", flush=True)
+    load.drain()
+    print(json.dumps(load.result(busy)), flush=True)
+    sys.stdin.readline()
+    load.close()
 
 
 if __name__ == "__main__":

@@ -1,0 +1,218 @@
+"""How things are measured: servers take turns, a load is a process, figures are medians."""
+
+from __future__ import annotations
+
+import json
+import statistics
+import subprocess
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NamedTuple, Self
+
+from packs import MOST
+from servers import KEY, Missing, Running, starter
+
+if TYPE_CHECKING:
+    import contextlib
+    from collections.abc import Callable, Iterable, Mapping, Sequence
+
+Row = dict[str, Any]
+"""What one round against one server has given."""
+
+
+WARM_UP = -1
+"""The number of the round that does not count."""
+
+
+class Failed(Exception):
+    """A server could not be measured."""
+
+
+class Options(NamedTuple):
+    """What the command was asked for."""
+
+    rounds: int
+    quick: bool
+    """A run of seconds, to see that it works: its figures mean nothing."""
+    folder: Path
+    """Where plots go."""
+
+
+class Load:
+    """A load generator (load.py) beside one server. ``with``: connected and prepared.
+
+    associations: devices ``bench-<first>`` and on, with ``in_flight`` requests each (closed load);
+    or, with ``rate``, so many requests a second over all of them, whatever is answered (open load).
+    expected: requests a second that it may come to; so many are prepared.
+    boot: a number that this server has not had yet.
+    """
+
+    def __init__(
+        self,
+        server: Running,
+        *,
+        associations: int,
+        seconds: float,
+        boot: int,
+        in_flight: int = 8,
+        rate: float | None = None,
+        expected: float = 150_000.0,
+        first: int = 0,
+    ) -> None:
+        self._server = server
+        if server.in_flight is not None:
+            in_flight = max(1, min(in_flight, server.in_flight // associations))
+        each = int((rate or expected) * seconds / associations * 1.05) + 2 * in_flight
+        self._arguments = {
+            "port": server.port,
+            "dtls": server.dtls,
+            "key": KEY,
+            "method": server.method,
+            "path": server.path,
+            "careful": server.separate,
+            "associations": associations,
+            "first": first,
+            "in_flight": in_flight,
+            "rate": rate,
+            "seconds": seconds,
+            "each": min(each, MOST),
+            "boot": boot,
+        }
+
+    def __enter__(self) -> Self:
+        self._process = subprocess.Popen(
+            [sys.executable, str(Path(__file__).with_name("load.py")), json.dumps(self._arguments)],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
+        )
+        self._expect("ready", "connect")
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        # The end of its standard input is a line too: it says goodbye and ends.
+        self._process.communicate()
+
+    def start(self) -> None:
+        """Begin the window; returns at once."""
+        self._cpu = self._server.cpu()
+        assert self._process.stdin is not None
+        self._process.stdin.write("\n")
+        self._process.stdin.flush()
+
+    def finish(self) -> Row:
+        """Wait for the end of the window, and of what is in flight then.
+
+        seconds; sent; acknowledged (2.04 or 2.01); refused by code; resent; unanswered; rate
+        (acknowledged a second of the window); generator_busy (CPU seconds a second); latency_ms
+        {p50, p99, max}; request_bytes; associations, in_flight as they were; cpu_us, user_us,
+        system_us of the server for each acknowledged request. Raises Failed.
+        """
+        self._expect("end", "work")
+        after = self._server.cpu()
+        assert self._process.stdout is not None
+        line = self._process.stdout.readline()
+        if not line:
+            raise Failed("the load generator has ended early")
+        row: Row = json.loads(line)
+        done = row["acknowledged_in_window"] or 1
+        user, system = ((b - a) / done * 1e6 for a, b in zip(self._cpu, after, strict=True))
+        told = {key: self._arguments[key] for key in ("associations", "in_flight")}
+        return row | told | {"user_us": user, "system_us": system, "cpu_us": user + system}
+
+    def run(self) -> Row:
+        """:meth:`start` and :meth:`finish`."""
+        self.start()
+        return self.finish()
+
+    def _expect(self, word: str, what: str) -> None:
+        assert self._process.stdout is not None
+        if self._process.stdout.readline().strip() != word:
+            raise Failed(f"the load generator could not {what}")
+
+
+def open_all(
+    stack: contextlib.ExitStack, modules: Sequence[str]
+) -> tuple[list[Running], dict[str, str]]:
+    """Start these servers (modules of ``servers``); those that run, and why others do not."""
+    running: list[Running] = []
+    skipped: dict[str, str] = {}
+    for module in modules:
+        try:
+            running.append(stack.enter_context(starter(module)()))
+        except Missing as why:
+            skipped[module] = str(why)
+            progress(f"{module} is skipped: {why}")
+    return running, skipped
+
+
+def rounds(
+    servers: Sequence[Running],
+    each: Callable[[Running, int], Row],
+    count: int,
+    skipped: dict[str, str],
+) -> dict[str, list[Row]]:
+    """Take turns (A B A B), so that a slow minute of the machine meets all alike.
+
+    each: one round against a server; its second argument is the round's number, first WARM_UP and
+    then from 0. A peer that fails is out, and ``skipped`` says why; the first server must not
+    (SystemExit).
+    """
+    rows: dict[str, list[Row]] = {server.name: [] for server in servers}
+    for number in range(WARM_UP, count):
+        for server in servers:
+            if server.name not in rows:
+                continue
+            try:
+                row = each(server, number)
+            except Failed as why:
+                if server is servers[0]:
+                    raise SystemExit(f"{server.name}: {why}") from None
+                del rows[server.name]
+                skipped[server.name] = f"failed: {why}"
+                progress(f"{server.name} {skipped[server.name]}")
+                continue
+            if number == WARM_UP:
+                continue
+            rows[server.name].append(row)
+            if "rate" in row:
+                progress(f"round {number + 1} of {count}, {server.name}: {row['rate']:,.0f}/s")
+    return rows
+
+
+def progress(words: str) -> None:
+    """For who waits: standard error."""
+    print(words, file=sys.stderr, flush=True)
+
+
+def figures(rows: Sequence[Row], keys: Iterable[str]) -> dict[str, dict[str, float]]:
+    """``{key: {median, min, max}}`` over the rounds."""
+    made = {}
+    for key in keys:
+        values = [row[key] for row in rows]
+        made[key] = {
+            "median": statistics.median(values),
+            "min": min(values),
+            "max": max(values),
+        }
+    return made
+
+
+def spread(figure: Mapping[str, float], digits: int = 0) -> str:
+    """``median (min-max)``."""
+    low, middle, high = (f"{figure[key]:,.{digits}f}" for key in ("min", "median", "max"))
+    return f"{middle} ({low}-{high})"
+
+
+def table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
+    """Print aligned: the first column to the left, the others to the right."""
+    widths = [max(len(row[n]) for row in (head, *rows)) for n in range(len(head))]
+    for row in (head, *rows):
+        cells = [row[0].ljust(widths[0]), *map(str.rjust, row[1:], widths[1:])]
+        print("  ".join(cells).rstrip())
+
+
+def tell_skipped(skipped: Mapping[str, str]) -> None:
+    """Name the peers that are not here."""
+    for name, why in skipped.items():
+        print(f"skipped: {name}: {why}")

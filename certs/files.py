@@ -100,6 +100,15 @@ def load_certificate(path: Path) -> x509.Certificate:
         raise ConfigError([f"{path}: not a certificate in PEM ({exc})"]) from exc
 
 
+def load_pair(certificate: Path, key: Path) -> tuple[x509.Certificate, ec.EllipticCurvePrivateKey]:
+    """A certificate and the key that belongs to it. Raises ConfigError."""
+    loaded, private = load_certificate(certificate), load_private(key)
+    if loaded.public_key() != private.public_key():
+        problem = f"{certificate}: is not the certificate of {key} (restore both together)"
+        raise ConfigError([problem])
+    return loaded, private
+
+
 def _write(path: Path, data: bytes, mode: int, put: Callable[[Path, Path], None]) -> None:
     aside = path.with_name(f".{path.name}.{secrets.token_hex(8)}")
     descriptor = os.open(aside, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)

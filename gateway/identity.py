@@ -15,8 +15,7 @@ if TYPE_CHECKING:
 def load(loaded: Loaded) -> Identity:
     """What the gateway shows to nodes, signs with and believes. Raises ConfigError."""
     section = loaded.configuration.gateway
-    key = files.load_private(section.key)
-    certificate = files.load_certificate(section.certificate)
+    certificate, key = files.load_pair(section.certificate, section.key)
     authority = files.load_certificate(section.ca)
     if verify.name_of(certificate) != section.name:
         raise ConfigError(
@@ -24,9 +23,5 @@ def load(loaded: Loaded) -> Identity:
                 f"{loaded.path}: [gateway] name: {section.name!r} is not the name in "
                 f"{section.certificate} ({verify.name_of(certificate)!r})"
             ]
-        )
-    if certificate.public_key() != key.public_key():
-        raise ConfigError(
-            [f"{section.certificate} is not the certificate of {section.key} (restore both)"]
         )
     return Identity(certificate, key, authority)

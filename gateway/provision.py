@@ -1,7 +1,7 @@
 """Making a ward: folders, keys, certificates, configuration files and recipients.
 
-What ``init``, ``recipient add`` and the demo do. The layout of a ward's folder is here and nowhere
-else::
+What ``init``, ``recipient add``, ``device add --cert`` and the demo do. The layout of a ward's
+folder is here and nowhere else::
 
     gateway.toml cloud.toml
     ca/           the certificate authority: ca.pem, ca.key
@@ -9,6 +9,7 @@ else::
     state/        outbox, rosters, control socket, local.key
     cloud/        the cloud store's database
     recipients/   NAME/: a profile each, to be moved to the reader's computer
+    devices/      ID/: device.pem device.key ca.pem of one with a certificate, for the node
 """
 
 from __future__ import annotations
@@ -24,7 +25,7 @@ from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
 from certs import files
 from certs.authority import Authority
-from certs.profiles import CLOUD_STORE, GATEWAY, PROFILES, RECIPIENTS
+from certs.profiles import CLOUD_STORE, DEVICE, GATEWAY, PROFILES, RECIPIENTS
 from cloud import config as cloud_config
 from gateway.config import documents
 from gateway.cose.keys import thumbprint_uri
@@ -36,6 +37,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
     from pathlib import Path
 
+    from gateway.roster.devices import Device, Devices
     from gateway.roster.recipients import Recipient
 
 COAPS_PORT: Final = 5684
@@ -62,6 +64,15 @@ class Ports:
         if not 1 <= base <= 65_532:
             raise UsageError(f"--port-base {base}: must be 1 to 65532")
         return cls(coaps=base, cloud=base + 3)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DeviceFiles:
+    """What a node with a certificate needs, PEM."""
+
+    certificate: Path
+    key: Path
+    authority: Path
 
 
 def today(wall: float) -> str:
@@ -154,6 +165,36 @@ def add_recipient(
         public_key=public.decode(),
         today=today(wall),
     )
+
+
+def add_certified_device(
+    folder: Path, devices: Devices, device: Device, *, wall: float
+) -> DeviceFiles:
+    """Enter ``device`` with a new certificate instead of its key; the files for the node.
+
+    Files of a revoked device of that name are replaced: they open no door any more. Raises
+    UsageError, ConfigError.
+    """
+    devices.check_new(device.id)
+    authority = Authority.load(folder / "ca")
+    place = folder / "devices" / device.id
+    made = DeviceFiles(
+        certificate=place / "device.pem", key=place / "device.key", authority=place / "ca.pem"
+    )
+    try:
+        for one in (place.parent, place):
+            one.mkdir(mode=0o700, exist_ok=True)
+        if devices.get(device.id) is not None:
+            made.key.unlink(missing_ok=True)
+    except OSError as error:
+        raise UsageError(f"{place} cannot be made: {error.strerror}") from None
+    key = files.generate()
+    certificate = authority.issue(DEVICE, device.id, key.public_key(), wall=wall)
+    files.write_private(made.key, key)
+    files.write_certificate(made.certificate, certificate)
+    files.write_certificate(made.authority, authority.certificate)
+    devices.add(device.certified(certificate))
+    return made
 
 
 def _host_of(url: str) -> str:

@@ -8,7 +8,7 @@ from gateway.cli import places
 from gateway.cli.output import show, show_one
 from gateway.clock import SystemClock
 from gateway.errors import UsageError
-from gateway.provision import today
+from gateway.provision import add_certified_device, today
 from gateway.roster.devices import new_device
 
 if TYPE_CHECKING:
@@ -21,10 +21,14 @@ def add_parser(commands: argparse._SubParsersAction[argparse.ArgumentParser]) ->
     """Add ``device``."""
     device = commands.add_parser("device", help="the device registry")
     actions = device.add_subparsers(metavar="ACTION", required=True)
-    add = actions.add_parser("add", help="enter a device; prints its key, once")
+    add = actions.add_parser("add", help="enter a device; prints its key, once, or its files")
     add.add_argument("id", metavar="ID")
     add.add_argument("--patient", metavar="P", help="whom it measures (default: the device's id)")
-    add.add_argument("--psk", metavar="HEX", help="its key, instead of a new one")
+    proof = add.add_mutually_exclusive_group()
+    proof.add_argument("--psk", metavar="HEX", help="its key, instead of a new one")
+    proof.add_argument(
+        "--cert", action="store_true", help="issue an X.509 certificate instead of a key"
+    )
     add.add_argument(
         "--lenient-units", action="store_true", help="take '%%' above 1 as a percentage"
     )
@@ -46,24 +50,29 @@ def _add(args: argparse.Namespace) -> int:
             key = bytes.fromhex(args.psk)
         except ValueError:
             raise UsageError(f"--psk {args.psk!r}: not hexadecimal") from None
+    wall = SystemClock().wall()
     device = new_device(
         args.id,
         patient=args.patient,
         key=key,
         lenient_units=args.lenient_units,
-        today=today(SystemClock().wall()),
+        today=today(wall),
     )
-    places.devices(places.loaded(args)).add(device)
-    values = {
-        "id": device.id,
-        "patient": device.patient,
-        "identity": device.id,
-        "key": device.key_text,
-        "key_hex": device.key_hex,
-    }
-    show_one(args, values)
+    loaded = places.loaded(args)
+    registry = places.devices(loaded)
+    shown = {"id": device.id, "patient": device.patient, "identity": device.id}
+    if args.cert:
+        # Whole paths: what is printed is a node file, wherever that will lie.
+        made = add_certified_device(loaded.path.parent.resolve(), registry, device, wall=wall)
+        paths = {"cert": str(made.certificate), "key": str(made.key), "ca": str(made.authority)}
+        show_one(args, shown | paths)
+        last = "Move the three files to the node: one is its private key."
+    else:
+        registry.add(device)
+        show_one(args, {**shown, "key": device.key_text, "key_hex": device.key_hex})
+        last = "The key is not shown again."
     if not args.json:
-        print("\nThe key is not shown again.")
+        print(f"\n{last}")
     return 0
 
 
@@ -92,7 +101,10 @@ def _show(args: argparse.Namespace) -> int:
     device = places.devices(places.loaded(args)).get(args.id)
     if device is None:
         raise UsageError(f"no device {args.id!r}; `ward-gateway device list` shows them")
-    show_one(args, _row(device))
+    row = _row(device)
+    if device.fingerprint is not None:
+        row |= {"certificate": device.fingerprint, "expires": device.expires}
+    show_one(args, row)
     return 0
 
 

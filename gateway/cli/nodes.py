@@ -12,11 +12,13 @@ from typing import TYPE_CHECKING, Any, Final
 
 import cbor2
 
+from certs import files
 from gateway.cli import places
 from gateway.cli.output import show_one
 from gateway.clock import SystemClock
 from gateway.coap.numbers import CONTENT_FORMATS, Code, ContentFormat, Option, code_class, dotted
-from gateway.errors import UsageError
+from gateway.dtls.credentials import Identity
+from gateway.errors import ConfigError, UsageError
 from gateway.node import recording
 from gateway.node.fleet import Fleet, Node
 from gateway.node.link import Link, LinkError, parse_uri
@@ -229,17 +231,29 @@ def _from_file(path: Path) -> list[Node]:
         rest = path.read_text().lstrip()
         while rest:
             one, end = json.JSONDecoder().raw_decode(rest)
-            nodes.append(Node(one["id"], bytes.fromhex(one["key_hex"])))
+            nodes.append(Node(one["id"], _proof(path.parent, one)))
             rest = rest[end:].lstrip()
     except OSError as error:
         raise UsageError(f"{path}: not a node file ({error.strerror})") from None
     except (KeyError, TypeError):
-        raise UsageError(f"{path}: not a node file (each device has id and key_hex)") from None
+        raise UsageError(
+            f"{path}: not a node file (each device has id, and key_hex or cert)"
+        ) from None
+    except ConfigError as error:
+        raise UsageError(str(error)) from None
     except ValueError as error:
         raise UsageError(f"{path}: not a node file ({error})") from None
     if not nodes:
         raise UsageError(f"{path}: not a node file (no devices in it)")
     return nodes
+
+
+def _proof(folder: Path, device: dict[str, str]) -> bytes | Identity:
+    """Paths that are relative start at the node file."""
+    if "cert" not in device:
+        return bytes.fromhex(device["key_hex"])
+    certificate, key = files.load_pair(folder / device["cert"], folder / device["key"])
+    return Identity(certificate, key, files.load_certificate(folder / device["ca"]))
 
 
 def _from_ward(args: argparse.Namespace) -> list[Node]:
@@ -248,6 +262,8 @@ def _from_ward(args: argparse.Namespace) -> list[Node]:
     for number in range(1, args.nodes + 1):
         name = f"sim-{number}"
         device = devices.get(name)
+        if device is not None and device.fingerprint is not None and device.revoked is None:
+            raise UsageError(f"device {name!r} has a certificate: name its files by --node-file")
         if device is None or device.revoked is not None:
             device = new_device(
                 name,

@@ -21,11 +21,11 @@ class GatewaySection:
     state: Path = Path("state")
     """Folder of everything that changes: outbox, rosters, control socket. Mode 0700."""
     certificate: Path = Path("keys/gateway.pem")
-    """The gateway's certificate, shown to the cloud store and under every signature."""
+    """The gateway's certificate, shown to nodes and the cloud store and under every signature."""
     key: Path = Path("keys/gateway.key")
     """Its private key, mode 0600."""
     ca: Path = Path("ca/ca.pem")
-    """The certificate authority that the cloud store's certificate must come from."""
+    """The certificate authority that certificates of devices and the cloud store must come from."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -16,12 +16,20 @@ from dataclasses import dataclass, field
 from typing import IO, TYPE_CHECKING, Final, NamedTuple
 
 from gateway.coap.numbers import Code, Option, dotted
+from gateway.dtls.engines.openssl import (
+    OpensslCertifiedClient,
+    OpensslClient,
+    certificate_suites,
+    psk_suites,
+)
 from gateway.node.bracelet import packs
 from gateway.node.link import Link, LinkError
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from gateway.dtls.client import ClientFactory
+    from gateway.dtls.credentials import Identity
     from gateway.node.bracelet import Pack
     from gateway.node.link import Target
     from gateway.node.recording import Recording
@@ -40,7 +48,14 @@ class Node(NamedTuple):
     """A device as its own side knows it."""
 
     id: str
-    key: bytes
+    proof: bytes | Identity
+    """Its pre-shared key, or its certificate."""
+
+    def engines(self) -> ClientFactory:
+        """What its handshakes are made with; to be kept, for it is decoded here."""
+        if isinstance(self.proof, bytes):
+            return OpensslClient(self.id.encode(), self.proof, psk_suites())
+        return OpensslCertifiedClient(self.proof, certificate_suites())
 
 
 @dataclass(slots=True)
@@ -110,6 +125,7 @@ class Fleet:
         if start is None:
             start = chance.uniform(0.0, recording.duration / 2)
         boot = int(origin)
+        engines = node.engines()
         loop = asyncio.get_running_loop()
         began = loop.time()
         # Not all in the same instant, as no ward has it.
@@ -122,7 +138,7 @@ class Fleet:
             await asyncio.sleep(began + due + lag - loop.time())
             self.report.sent += 1
             until = None if duration_s is None else began + duration_s + _PATIENCE_S
-            link = await self._until_acknowledged(link, node, pack, boot, chance, until)
+            link = await self._until_acknowledged(link, node.id, engines, pack, boot, chance, until)
             if until is not None and loop.time() > until:
                 break
         if link is not None:
@@ -131,7 +147,8 @@ class Fleet:
     async def _until_acknowledged(
         self,
         link: Link | None,
-        node: Node,
+        device: str,
+        engines: ClientFactory,
         pack: Pack,
         boot: int,
         chance: random.Random,
@@ -143,7 +160,7 @@ class Fleet:
             if until is not None and loop.time() > until:
                 return link
             try:
-                link = link or await self._connect(node, chance)
+                link = link or await self._connect(engines, chance)
                 answer = await link.request(
                     Code.POST,
                     ("v",),
@@ -159,7 +176,7 @@ class Fleet:
                 await asyncio.sleep(min(_RECONNECT_S[0] * 2**tries, _RECONNECT_S[1]))
                 continue
             if answer.code == Code.CHANGED:
-                self._acknowledged(node, pack, boot, loop.time() - first)
+                self._acknowledged(device, pack, boot, loop.time() - first)
                 return link
             self.report.answers[dotted(answer.code)] += 1
             if answer.code not in (Code.SERVICE_UNAVAILABLE, Code.TOO_MANY_REQUESTS):
@@ -167,22 +184,17 @@ class Fleet:
             await asyncio.sleep(answer.uint(Option.MAX_AGE) or 1.0)
         return link
 
-    async def _connect(self, node: Node, chance: random.Random) -> Link:
-        link = await Link.open(
-            self._target.host,
-            self._target.port,
-            identity=node.id,
-            key=node.key,
-            loss=self._loss,
-            chance=chance,
+    async def _connect(self, engines: ClientFactory, chance: random.Random) -> Link:
+        link = await Link.shake_hands(
+            self._target.host, self._target.port, engines, loss=self._loss, chance=chance
         )
         self.report.handshakes += 1
         return link
 
-    def _acknowledged(self, node: Node, pack: Pack, boot: int, took_s: float) -> None:
+    def _acknowledged(self, device: str, pack: Pack, boot: int, took_s: float) -> None:
         self.report.acknowledged += 1
         self.report.latencies_ms.append(took_s * 1000)
         if self._journal is not None:
-            line = {"device": node.id, "boot": boot, "seq": pack.seq, "ms": round(took_s * 1000, 1)}
+            line = {"device": device, "boot": boot, "seq": pack.seq, "ms": round(took_s * 1000, 1)}
             self._journal.write(json.dumps(line) + "\n")
             self._journal.flush()

@@ -29,6 +29,8 @@ from gateway.errors import DtlsError, GatewayError, PeerError, UsageError
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from gateway.dtls.client import ClientFactory
+
 COAPS_PORT: Final = 5684
 _MTU: Final = 1232
 _SEPARATE_ANSWER_S: Final = 60.0
@@ -91,19 +93,17 @@ class Link(asyncio.DatagramProtocol):
         self._busy = asyncio.Lock()
 
     @classmethod
-    async def open(
-        cls,
-        host: str,
-        port: int,
-        *,
-        identity: str,
-        key: bytes,
-        suites: Sequence[str] = (),
-        loss: float = 0.0,
-        chance: random.Random | None = None,
+    async def open(cls, host: str, port: int, *, identity: str, key: bytes) -> Link:
+        """Shake hands with a pre-shared key. Raises LinkError."""
+        engines = OpensslClient(identity.encode(), key, psk_suites())
+        return await cls.shake_hands(host, port, engines, loss=0.0, chance=random.Random())
+
+    @classmethod
+    async def shake_hands(
+        cls, host: str, port: int, engines: ClientFactory, *, loss: float, chance: random.Random
     ) -> Link:
-        """Shake hands. Raises LinkError."""
-        link = cls(loss=loss, chance=chance or random.Random())
+        """The same with whatever the engines prove. Raises LinkError."""
+        link = cls(loss=loss, chance=chance)
         try:
             transport, _ = await link._loop.create_datagram_endpoint(
                 lambda: link, remote_addr=(host, port)
@@ -111,10 +111,9 @@ class Link(asyncio.DatagramProtocol):
         except OSError as error:
             raise LinkError(f"{host}:{port}: {error}") from None
         link._transport = transport
-        engines = OpensslClient(identity.encode(), key, suites or psk_suites())
         link._client = Client(engines, mtu=_MTU, now=link._loop.time())
         try:
-            await link._shake_hands(link._client)
+            await link._until_associated(link._client)
         except DtlsError as error:
             link.close()
             raise LinkError(f"{host}:{port}: {error}") from None
@@ -123,7 +122,7 @@ class Link(asyncio.DatagramProtocol):
             raise
         return link
 
-    async def _shake_hands(self, client: Client) -> None:
+    async def _until_associated(self, client: Client) -> None:
         while client.association is None:
             self._flush(client)
             timer = client.get_timer()

@@ -14,6 +14,7 @@ import pytest
 
 from gateway.cli import main, nodes, parser, queue
 from gateway.cli.output import table
+from gateway.dtls.credentials import Identity
 from gateway.node.link import parse_uri
 from gateway.provision import make_ward
 
@@ -314,8 +315,8 @@ def test_what_cannot_be_done_is_1(shell: Shell, argv: list[str], words: str) -> 
     [
         ("", "no devices in it"),
         ("{", "not a node file"),
-        ('{"id": "b1"}', "each device has id and key_hex"),
-        ("[1]", "each device has id and key_hex"),
+        ('{"id": "b1"}', "each device has id, and key_hex or cert"),
+        ("[1]", "each device has id, and key_hex or cert"),
         ('{"id": "b1", "key_hex": "zz"}', "not a node file"),
     ],
 )
@@ -335,7 +336,72 @@ def test_what_device_add_prints_is_a_node_file(shell: Shell) -> None:
         path.write_text(content)
         found = nodes._from_file(path)
         assert [node.id for node in found] == ["b1", "b2"]
-        assert [node.key.hex() for node in found] == [json.loads(one)["key_hex"] for one in printed]
+        keys = [bytes.fromhex(json.loads(one)["key_hex"]) for one in printed]
+        assert [node.proof for node in found] == keys
+
+
+def test_what_device_add_prints_of_a_certificate_is_a_node_file(shell: Shell) -> None:
+    printed = shell.gives("device", "add", "b1", "--cert")
+    path = shell.folder / "nodes"
+    path.write_text(json.dumps(printed))
+    (node,) = nodes._from_file(path)
+    assert node.id == "b1"
+    assert isinstance(node.proof, Identity)
+    assert node.proof.certificate.public_key() == node.proof.key.public_key()
+    # paths may start at the file
+    near = {key: str(Path(printed[key]).relative_to(path.parent)) for key in ("cert", "key", "ca")}
+    path.write_text(json.dumps(printed | near))
+    (again,) = nodes._from_file(path)
+    assert isinstance(again.proof, Identity)
+    assert again.proof.certificate == node.proof.certificate
+    other = shell.gives("device", "add", "b2", "--cert")
+    path.write_text(json.dumps(printed | {"key": other["key"]}))
+    error = shell.fails("simulate", "--gateway", "coaps://h", "--node-file", str(path))
+    assert "is not the certificate of" in error
+
+
+def test_a_device_with_a_certificate(shell: Shell) -> None:
+    added = shell.gives("device", "add", "b1", "--patient", "P1", "--cert")
+    assert set(added) == {"id", "patient", "identity", "cert", "key", "ca"}
+    for name in ("cert", "key", "ca"):
+        assert Path(added[name]).is_absolute()
+        assert Path(added[name]).is_file()
+    assert Path(added["key"]).stat().st_mode & 0o077 == 0
+    shown = shell.gives("device", "show", "b1")
+    assert (shown["patient"], shown["revoked"]) == ("P1", None)
+    assert re.fullmatch("[0-9a-f]{64}", shown["certificate"])
+    assert re.fullmatch(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\dZ", shown["expires"])
+    assert "is there already" in shell.fails("device", "add", "b1", "--cert")
+    assert "one is its private key" in shell.prints("device", "add", "b2", "--cert")
+
+
+def test_a_certificate_that_comes_back_is_another(shell: Shell) -> None:
+    added = shell.gives("device", "add", "b1", "--cert")
+    first = Path(added["cert"]).read_bytes()
+    shell.prints("device", "revoke", "b1")
+    assert shell.gives("device", "add", "b1", "--cert") == added
+    assert Path(added["cert"]).read_bytes() != first
+
+
+def test_a_key_that_nobody_entered_is_not_overwritten(shell: Shell) -> None:
+    """As after a roster from an old backup: the node may still have that key."""
+    added = shell.gives("device", "add", "b1", "--cert")
+    (shell.folder / "state" / "devices.json").unlink()
+    assert "there is a key already" in shell.run("device", "add", "b1", "--cert")[2]
+    assert Path(added["key"]).is_file()
+
+
+def test_a_bracelet_with_a_certificate_is_simulated_by_its_files(shell: Shell) -> None:
+    shell.prints("device", "add", "sim-1", "--cert")
+    error = shell.fails("simulate", "--gateway", "coaps://127.0.0.1:1", "--nodes", "1")
+    assert "'sim-1' has a certificate: name its files by --node-file" in error
+
+
+def test_a_key_and_a_certificate_are_too_much(shell: Shell) -> None:
+    with pytest.raises(SystemExit) as ended:
+        main(["device", "add", "b1", "--psk", "00ff", "--cert"])
+    assert ended.value.code == 2
+    assert "not allowed with" in shell.capsys.readouterr().err
 
 
 @pytest.mark.parametrize(

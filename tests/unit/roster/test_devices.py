@@ -8,12 +8,17 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from gateway.dtls.credentials import PreSharedKey
+from certs import files
+from certs.authority import Authority
+from certs.profiles import DEVICE, DOCTOR, Profile
+from gateway.dtls.credentials import PreSharedKey, Refusal
 from gateway.errors import ConfigError, UsageError
 from gateway.roster.devices import Device, Devices, new_device
 
 if TYPE_CHECKING:
     from pathlib import Path
+
+    from cryptography import x509
 
 TODAY = "2026-11-21T05:00:00Z"
 
@@ -72,6 +77,59 @@ def test_a_name_is_given_once(path: Path) -> None:
     assert devices.psk(b"bracelet-1") == PreSharedKey("bracelet-1", b"sixteen bytes ok")
 
 
+AUTHORITY = Authority.passing("Ward 7", wall=1_793_000_000.0)
+
+
+def certificate(name: str = "bracelet-1", kind: Profile = DEVICE) -> x509.Certificate:
+    return AUTHORITY.issue(kind, name, files.generate().public_key(), wall=1_793_000_000.0)
+
+
+def test_a_device_is_known_by_its_certificate_instead_of_a_key(path: Path) -> None:
+    devices, shown = Devices(path), certificate()
+    devices.add(device().certified(shown))
+    for one in (devices, Devices(path)):
+        assert one.bearer(shown) == "bracelet-1"
+        assert one.psk(b"bracelet-1") is None
+    found = devices.get("bracelet-1")
+    assert found is not None
+    assert found.expires == "2028-10-25T07:33:20Z"
+    assert found.key == b""
+
+
+def test_another_certificate_of_the_same_name_is_an_old_one(path: Path) -> None:
+    devices, old, new = Devices(path), certificate(), certificate()
+    devices.add(device().certified(old))
+    devices.revoke("bracelet-1", today=TODAY)
+    assert devices.bearer(old) is Refusal.WITHDRAWN
+    devices.add(device().certified(new))
+    assert devices.bearer(old) is Refusal.WITHDRAWN
+    assert devices.bearer(new) == "bracelet-1"
+
+
+def test_a_certificate_of_a_device_that_nobody_entered_is_no_way_in(path: Path) -> None:
+    """Also not that of a device which is known by a key."""
+    devices = Devices(path)
+    devices.add(device())
+    assert devices.bearer(certificate()) is Refusal.WITHDRAWN
+    assert devices.bearer(certificate("nobody")) is Refusal.WITHDRAWN
+
+
+def test_a_person_is_no_device(path: Path) -> None:
+    devices = Devices(path)
+    devices.add(device("doctor").certified(certificate("doctor")))
+    assert devices.bearer(certificate("doctor", DOCTOR)) is Refusal.WRONG_ROLE
+
+
+def test_a_name_is_asked_for_before_anything_is_made(path: Path) -> None:
+    devices = Devices(path)
+    devices.check_new("bracelet-1")
+    devices.add(device())
+    with pytest.raises(UsageError, match="is there already"):
+        devices.check_new("bracelet-1")
+    devices.revoke("bracelet-1", today=TODAY)
+    devices.check_new("bracelet-1")
+
+
 def test_what_another_program_changed_is_seen_after_refresh(path: Path) -> None:
     ours, theirs = Devices(path), Devices(path)
     assert not ours.refresh()
@@ -120,6 +178,24 @@ def test_an_unknown_device_cannot_be_revoked(path: Path) -> None:
             "x": 1,
         },
         {"patient": "", "key_hex": "00", "lenient_units": False, "added": "", "revoked": None},
+        {
+            "patient": "P",
+            "key_hex": "00",
+            "lenient_units": False,
+            "added": "",
+            "revoked": None,
+            "fingerprint": "00",
+            "expires": TODAY,
+        },
+        {
+            "patient": "P",
+            "key_hex": "",
+            "lenient_units": False,
+            "added": "",
+            "revoked": None,
+            "fingerprint": "00",
+            "expires": None,
+        },
     ],
 )
 def test_an_entry_that_cannot_be_understood_is_a_problem_of_the_file(

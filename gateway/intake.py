@@ -11,8 +11,8 @@ neither is always new, because two equal measurements are two measurements.
 
 from __future__ import annotations
 
-import hashlib
 from functools import lru_cache
+from hashlib import blake2b
 from typing import TYPE_CHECKING, Final, NamedTuple
 
 from gateway.coap.fastlane import FORMATS, Kind
@@ -87,6 +87,14 @@ Outcome = Admitted | Repeated | Exception
 nobody may read this patient and lane. Any other exception is a bug."""
 
 
+class _Moment(NamedTuple):
+    """When a burst came."""
+
+    now: float
+    wall: float
+    wall_ms: int
+
+
 class _Work:
     """One offer on its way through the stages."""
 
@@ -127,16 +135,17 @@ class RecentKeys:
         self._young: dict[bytes, bool] = {}
         self._old = dict.fromkeys(stored, True)
 
-    def state(self, key: bytes) -> bool | None:
-        """True: on disk; False: on its way there; None: not seen."""
+    def begin(self, key: bytes) -> bool | None:
+        """True: it is on disk; False: on its way there; None: not seen before, and from now on
+        on its way."""
         state = self._young.get(key)
-        return self._old.get(key) if state is None else state
-
-    def add(self, key: bytes) -> None:
-        """Admitted, not yet on disk."""
-        if len(self._young) >= RECENT:
-            self._old, self._young = self._young, {}
-        self._young[key] = False
+        if state is None:
+            state = self._old.get(key)
+            if state is None:
+                if len(self._young) >= RECENT:
+                    self._old, self._young = self._young, {}
+                self._young[key] = False
+        return state
 
     def forget(self, key: bytes) -> None:
         """It was not admitted after all."""
@@ -190,11 +199,12 @@ class Intake:
         """
         outcomes: list[Outcome] = [_NOT_YET] * len(offers)
         work = [_Work(place, offer) for place, offer in enumerate(offers)]
+        moment = _Moment(now, wall, int(wall * 1000))
         for stage in (self._read, self._judge, self._write, self._seal):
             alive = []
             for one in work:
                 try:
-                    outcome = stage(one, now, wall)
+                    outcome = stage(one, moment)
                 except Exception as error:
                     outcomes[one.place] = error
                     if one.key is not None:
@@ -211,7 +221,7 @@ class Intake:
         """The message with this key is on disk: its repetition may be acknowledged."""
         self._recent.stored(key)
 
-    def _read(self, one: _Work, now: float, wall: float) -> Repeated | None:
+    def _read(self, one: _Work, moment: _Moment) -> Repeated | None:
         """Decode, resolve, and recognise what came before."""
         _, kind, content_format, payload = one.offer
         device = one.device
@@ -225,20 +235,22 @@ class Intake:
             if not _looks_like_cose(payload):
                 raise BadRequestError("not a COSE message")
             return None
-        pack = one.pack = resolve_untrusted(payload, content_format, device=device, wall=wall)
+        pack = one.pack = resolve_untrusted(
+            payload, content_format, device=device, wall=moment.wall
+        )
         if pack.absolute or (pack.boot is not None and pack.seq is not None):
-            key = _key(device, assignment.added, kind, payload)
-            state = self._recent.state(key)
+            whose = _whose(kind, device, assignment.added)
+            key = blake2b(whose + payload, digest_size=16).digest()
+            state = self._recent.begin(key)
             if state is not None:
                 return Repeated(state)
-            self._recent.add(key)
             one.key = key
         return None
 
-    def _judge(self, one: _Work, now: float, wall: float) -> None:
+    def _judge(self, one: _Work, moment: _Moment) -> None:
         """Triage; what nobody here can open has the lane that its node chose."""
         declared = one.offer.kind in _DECLARED
-        one.name = self._record_id(int(wall * 1000))
+        one.name = self._record_id(moment.wall_ms)
         if one.pack is None:
             one.lane = Lane.EMERGENCY if declared else Lane.ROUTINE
             return
@@ -246,31 +258,33 @@ class Intake:
         one.assessment = self._triage.assess(
             assignment.patient,
             one.pack,
-            wall=wall,
+            wall=moment.wall,
             declared=declared,
             lenient_units=assignment.lenient_units,
         )
         one.lane = one.assessment.lane
-        self._on_judged(Judged(one.name, assignment.patient, one.device, one.assessment), wall)
+        judged = Judged(one.name, assignment.patient, one.device, one.assessment)
+        self._on_judged(judged, moment.wall)
 
-    def _write(self, one: _Work, now: float, wall: float) -> None:
+    def _write(self, one: _Work, moment: _Moment) -> None:
         """The plaintext of the record."""
         _, _, content_format, payload = one.offer
         sealed = (content_format, payload) if one.pack is None else None
         resolved = None if one.pack is None else encode_pack(one.pack)
         patient, quality = one.assignment.patient, self.clock_quality
         plaintext = record.Plaintext(
-            one.device, patient, int(wall * 1000), quality, resolved, sealed, None
+            one.device, patient, moment.wall_ms, quality, resolved, sealed, None
         )
         assessment = None if one.assessment is None else _encoded(one.assessment)
         one.plaintext = record.encode(plaintext, assessment=assessment)
 
-    def _seal(self, one: _Work, now: float, wall: float) -> Admitted:
+    def _seal(self, one: _Work, moment: _Moment) -> Admitted:
         """The entry, with the envelope of its epoch if that is new."""
         assignment, lane = one.assignment, one.lane
         # Before a new epoch is opened: its envelope must not be refused with the entry.
         self._check_room(lane, len(one.plaintext) + _SEALED_OVERHEAD)
-        pseudonym, received_ms = assignment.pseudonym, int(wall * 1000)
+        now, wall, received_ms = moment
+        pseudonym = assignment.pseudonym
         sealer, envelope = self._epochs.current(
             pseudonym, lane, assignment.readers[lane], now=now, wall=wall
         )
@@ -293,10 +307,10 @@ def _encoded(assessment: Assessment) -> bytes:
     return cbor.encode(to_map(assessment))
 
 
-def _key(device: str, added: str, kind: Kind, payload: bytes) -> bytes:
-    """Digest of who said what where."""
-    whose = f"{kind} {device} {added}\0".encode()
-    return hashlib.blake2b(whose + payload, digest_size=16).digest()
+@lru_cache(maxsize=8192)
+def _whose(kind: Kind, device: str, added: str) -> bytes:
+    """What stands before the payload in a digest of who said what where."""
+    return f"{kind} {device} {added}\0".encode()
 
 
 def _looks_like_cose(payload: bytes) -> bool:

@@ -8,6 +8,7 @@ key lives in one :class:`Sealer` and nowhere else; a random IV could, after 2^32
 
 from __future__ import annotations
 
+import struct
 from typing import TYPE_CHECKING, Final, NoReturn
 
 from cryptography.exceptions import InvalidTag
@@ -29,6 +30,9 @@ _MAX_PLAINTEXT_BYTES: Final = MAX_CIPHERTEXT_BYTES - 16
 _TAG: Final = 16
 _STRUCTURE: Final = b"\x83" + cbor.text_string("Encrypt0")
 """Enc_structure up to the protected header (RFC 9052 section 5.3)."""
+
+_LONG: Final = struct.Struct(">BH")
+"""Head of a byte string of 256 to 65,535 bytes, what nearly every record is."""
 
 _MAX_SEALED: Final = 1 << 32
 """Invocations under one key (NIST SP 800-38D section 8.3)."""
@@ -71,7 +75,9 @@ class Sealer:
         size = len(external_aad)
         aad_head = bytes((0x58, size)) if 24 <= size < 256 else cbor.head(cbor.BYTES, size)
         ciphertext = self._encrypt(iv, plaintext, self._structure + aad_head + external_aad)
-        return self._head + iv + cbor.head(cbor.BYTES, len(ciphertext)) + ciphertext
+        size = len(ciphertext)
+        head = _LONG.pack(0x59, size) if 256 <= size < 65536 else cbor.head(cbor.BYTES, size)
+        return b"%b%b%b%b" % (self._head, iv, head, ciphertext)
 
     def __reduce__(self) -> NoReturn:
         """A copy would use the same IVs again."""

@@ -1,9 +1,9 @@
 """What the packs of one kind have in common, and a pack as the columns in which they differ.
 
-A bracelet sends the same kinds of packs all day: the same names and units, other numbers. So a pack
-is held as its layout and two columns, values and times; records are made of them only where somebody
-wants records. Measured: without an object a record, decoding, judging and writing a pack of five
-records take 9 us instead of 17.
+A bracelet sends the same kinds of packs all day: the same names and units, other numbers. So a
+pack is held as its layout and two columns, values and times; records are made of them only where
+somebody wants records. Measured: without an object for each record, decoding, observing and writing
+a pack of five records take 8 us instead of 14.
 """
 
 from __future__ import annotations

@@ -313,16 +313,16 @@ def test_percent_above_one_is_for_devices_that_are_known_for_it(bench: Bench) ->
 def test_at_least_the_last_messages_are_remembered() -> None:
     """And not for ever: the memory is bounded."""
     recent = RecentKeys([b"before"])
-    assert recent.state(b"before") is True
+    assert recent.begin(b"before") is True
     keys = [number.to_bytes(4, "big") for number in range(3 * RECENT)]
     for key in keys:
-        recent.add(key)
+        assert recent.begin(key) is None
+        assert recent.begin(key) is False
         recent.stored(key)
-    assert all(recent.state(key) for key in keys[-RECENT:])
-    assert recent.state(keys[0]) is None
-    assert recent.state(b"before") is None
+    assert all(recent.begin(key) for key in keys[-RECENT:])
     recent.stored(b"unknown")
-    assert recent.state(b"unknown") is None
+    for forgotten in (keys[0], b"before", b"unknown"):
+        assert recent.begin(forgotten) is None
 
 
 def test_an_emergency_is_judged_although_there_is_no_room_for_it(bench: Bench) -> None:
@@ -337,11 +337,11 @@ def test_an_emergency_is_judged_although_there_is_no_room_for_it(bench: Bench) -
 def test_a_refused_message_is_forgotten_though_its_burst_began_a_generation() -> None:
     recent = RecentKeys([])
     for number in range(RECENT - 1):
-        recent.add(number.to_bytes(4, "big"))
-    recent.add(b"refused")
-    recent.add(b"the first of a new generation")
+        recent.begin(number.to_bytes(4, "big"))
+    recent.begin(b"refused")
+    recent.begin(b"the first of a new generation")
     recent.forget(b"refused")
-    assert recent.state(b"refused") is None
+    assert recent.begin(b"refused") is None
 
 
 def test_a_device_that_comes_back_for_another_patient_is_another(bench: Bench) -> None:

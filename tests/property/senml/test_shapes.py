@@ -185,7 +185,8 @@ def histories(draw: st.DrawFn) -> list[bytes]:
 
 
 def outcome(read: Callable[[], Pack]) -> str:
-    """The pack as text, which tells 1 from 1.0 and from True, and as it is written, or the refusal."""
+    """The pack as text, which tells 1 from 1.0 and from True, or the refusal; as text and as bytes
+    it must be the same pack."""
     try:
         pack = read()
         assert senml_cbor.encode_pack(pack) == senml_cbor.encode_cbor(pack.records)

@@ -13,7 +13,7 @@ from gateway.senml.pack import resolve_untrusted
 from gateway.vitals.triage import Config, Triage
 
 if TYPE_CHECKING:
-    from gateway.senml.pack import Pack as Resolved
+    from gateway.senml.layout import Pack as Resolved
 
 ORIGIN = 1_800_000_000.25
 REAL = {one.name: one for one in load_all()}

@@ -8,12 +8,13 @@ from __future__ import annotations
 
 import logging
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Any, Final
 
 import cbor2
 from cryptography.exceptions import InvalidTag
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
+from gateway.clock import iso
 from gateway.errors import OutboxError
 from gateway.vitals.alarms import Alarm, Alarms
 from gateway.vitals.assessment import Priority
@@ -43,13 +44,8 @@ class AlarmBook:
 
     def restore(self, stored: Iterable[tuple[bytes, bytes]]) -> None:
         """Take over what was active before a restart. What cannot be opened is passed over."""
-        found = []
-        for name, sealed in stored:
-            try:
-                found.append(self._open(name, sealed))
-            except (InvalidTag, ValueError, TypeError):
-                _log.error("a stored alarm cannot be opened: was local.key replaced?")
-        self.alarms.restore(found)
+        opened = (open_alarm(self.key, name, sealed) for name, sealed in stored)
+        self.alarms.restore(alarm for alarm in opened if alarm is not None)
 
     def judged(self, judged: Judged, wall: float) -> None:
         """A pack has been judged: raise and resolve what it shows. Does not raise."""
@@ -68,6 +64,21 @@ class AlarmBook:
         except OutboxError as error:
             _log.critical("an alarm cannot be stored: %s", error)
 
+    def listed(self) -> list[dict[str, Any]]:
+        """Those whose condition holds, oldest first, as JSON shows them to people."""
+        return [
+            {
+                "id": alarm.id.hex(),
+                "patient": alarm.patient,
+                "device": alarm.device,
+                "rule": alarm.rule,
+                "priority": str(alarm.priority),
+                "detail": alarm.detail,
+                "raised": iso(alarm.raised),
+            }
+            for alarm in self.alarms.active()
+        ]
+
     def _seal(self, alarm: Alarm) -> bytes:
         nonce = self.random(_NONCE_BYTES)
         plaintext = cbor2.dumps(
@@ -75,8 +86,13 @@ class AlarmBook:
         )
         return nonce + AESGCM(self.key).encrypt(nonce, plaintext, alarm.key)
 
-    def _open(self, name: bytes, sealed: bytes) -> Alarm:
-        nonce, body = sealed[:_NONCE_BYTES], sealed[_NONCE_BYTES:]
-        parts = cbor2.loads(AESGCM(self.key).decrypt(nonce, body, name))
-        alarm = Alarm(*parts)
+
+def open_alarm(key: bytes, name: bytes, sealed: bytes) -> Alarm | None:
+    """A stored alarm; None, and a line in the log, for one that cannot be opened."""
+    nonce, body = sealed[:_NONCE_BYTES], sealed[_NONCE_BYTES:]
+    try:
+        alarm = Alarm(*cbor2.loads(AESGCM(key).decrypt(nonce, body, name)))
         return alarm._replace(priority=Priority(alarm.priority))
+    except (InvalidTag, ValueError, TypeError):
+        _log.error("a stored alarm cannot be opened: was local.key replaced?")
+        return None

@@ -8,12 +8,8 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import hashlib
-import hmac
 import logging
 import os
-import time
-from collections import deque
 from dataclasses import asdict
 from functools import partial
 from importlib.metadata import version
@@ -22,11 +18,12 @@ from typing import TYPE_CHECKING, Any, Final
 from gateway import identity
 from gateway.admission import Admission
 from gateway.alarm_book import AlarmBook
+from gateway.clock import iso
 from gateway.coap.exchanges import Exchanges
 from gateway.config import loading
 from gateway.control import Control
 from gateway.cose.epochs import Epochs
-from gateway.delivery.pump import Pump
+from gateway.delivery.deliveries import Deliveries
 from gateway.dtls import selftest
 from gateway.dtls.cookie import Cookies
 from gateway.dtls.engines.openssl import OpensslServer
@@ -40,9 +37,9 @@ from gateway.ingress.guard import Config as GuardConfig
 from gateway.ingress.rate import Rates
 from gateway.ingress.udp import Sockets
 from gateway.intake import Intake, RecentKeys
-from gateway.lane import Lane
 from gateway.outbox.salvage import open_store
 from gateway.outbox.writer import Writer
+from gateway.roster import secret
 from gateway.roster.devices import Devices
 from gateway.roster.recipients import Recipients
 from gateway.roster.ward import Ward
@@ -52,11 +49,8 @@ from gateway.vitals.triage import Config as TriageConfig
 from gateway.vitals.triage import Triage
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
-
     from gateway.clock import Clock
     from gateway.config.loading import Loaded
-    from gateway.outbox.entry import Entry
 
 _log = logging.getLogger("gateway")
 
@@ -66,7 +60,6 @@ _ROSTER_S: Final = 1.0
 _DRAIN_S: Final = 5.0
 _EMERGENCIES_PER_S: Final = 10.0
 """Declared emergencies of one device: enough for any bracelet, too few to fill the reserve."""
-_LATENCIES: Final = 1024
 
 
 class Gateway:
@@ -84,21 +77,24 @@ class Gateway:
         self._state = section.state
         self._identity = identity.load(loaded)
         self._name = section.name
-        local = _local_key(self._state)
+        local = secret.load(self._state)
         self._ward = Ward(
             Devices(self._state / "devices.json"),
             Recipients(self._state / "recipients.json"),
-            _derived(local, b"pseudonyms"),
+            secret.pseudonym_key(local),
         )
-        self._alarm_key = _derived(local, b"alarms")
+        self._alarm_key = secret.alarm_key(local)
         self._sockets = Sockets(configuration.coap.listen)
         self._writer = Writer(
             partial(open_store, self._state / "outbox.db"), configuration.outbox, clock
         )
-        self._latencies: dict[Lane, deque[float]] = {
-            lane: deque(maxlen=_LATENCIES) for lane in Lane
-        }
-        self._pumps: dict[Lane, Pump] = {}
+        self._deliveries = Deliveries(
+            self._writer,
+            partial(cloud_sink, loaded),
+            clock=clock,
+            random=os.urandom,
+            ended=self._end,
+        )
         self._tasks: list[asyncio.Task[None]] = []
         per_s = configuration.limits.device_messages_per_s
         self._rates, self._emergency_rates = Rates(per_s), Rates(_emergencies_per_s(per_s))
@@ -161,30 +157,15 @@ class Gateway:
         await self._lane.start()
         self._driver.connect(self._lane)
         self._open = True
-        self._start_pumps()
+        self._deliveries.start()
         self.addresses = self._sockets.open()
         self._control = Control(
-            self._state, {"status": self.status, "alarms": self.alarms, "ping": lambda: "here"}
+            self._state,
+            {"status": self.status, "alarms": self._book.listed, "ping": lambda: "here"},
         )
         await self._control.start()
         self._tasks.append(asyncio.create_task(self._sweep(), name="sweep"))
         self._sockets.start(self._driver.receive, self._clock)
-
-    def _start_pumps(self) -> None:
-        for lane in Lane:
-            pump = Pump(
-                lane,
-                self._writer,
-                cloud_sink(self._loaded, lane),
-                clock=self._clock,
-                random=os.urandom,
-                on_delivered=self._delivered,
-                before=self._pumps.get(Lane.EMERGENCY),
-            )
-            self._pumps[lane] = pump
-            task = asyncio.create_task(pump.run(), name=f"deliver {lane}")
-            task.add_done_callback(self._pump_ended)
-            self._tasks.append(task)
 
     async def stop(self) -> None:
         """Refuse what is new, finish what is accepted, close. What waits stays in the outbox."""
@@ -200,7 +181,7 @@ class Gateway:
             driver.sweep(self._clock.monotonic())
             await self._lane.stop()
         self._sockets.close()
-        await asyncio.gather(*(pump.stop(_DRAIN_S) for pump in self._pumps.values()))
+        await self._deliveries.stop(_DRAIN_S)
         for task in self._tasks:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
@@ -236,19 +217,9 @@ class Gateway:
         _log.critical("the outbox has failed, nothing is acknowledged any more: %s", error)
         self._end(f"outbox: {error}")
 
-    def _pump_ended(self, task: asyncio.Task[None]) -> None:
-        if not task.cancelled() and task.exception() is not None:
-            _log.critical("a delivery ended because of a bug", exc_info=task.exception())
-            self._end(f"{task.get_name()}: {task.exception()!r}")
-
     def _end(self, reason: str) -> None:
         if not self.ended.done():
             self.ended.set_result(reason)
-
-    def _delivered(self, entries: Sequence[Entry], wall: float) -> None:
-        now_ms = wall * 1000
-        for entry in entries:
-            self._latencies[entry.lane].append(now_ms - entry.received_ms)
 
     async def _sweep(self) -> None:
         next_roster = 0.0
@@ -268,7 +239,7 @@ class Gateway:
         self._intake.clock_quality = (
             "synchronised" if self._clock.synchronised() else "unsynchronised"
         )
-        self._admission.refresh(_iso(self._clock.wall()))
+        self._admission.refresh(iso(self._clock.wall()))
 
     # -- for people
 
@@ -288,47 +259,14 @@ class Gateway:
             "aiocoap_lane": dict(self._lane.counts),
             "unsent_datagrams": self._sockets.unsent,
             "outbox": asdict(self._writer.status()),
-            "delivery": {lane: asdict(pump.status()) for lane, pump in self._pumps.items()},
-            "latency_ms": {lane: list(values) for lane, values in self._latencies.items()},
+            "delivery": self._deliveries.status(),
+            "latency_ms": {
+                lane: list(values) for lane, values in self._deliveries.latencies.items()
+            },
             "active_alarms": len(self._book.alarms.active()),
         }
-
-    def alarms(self) -> list[dict[str, Any]]:
-        """The alarms whose condition holds, oldest first."""
-        return [
-            {
-                "id": alarm.id.hex(),
-                "patient": alarm.patient,
-                "device": alarm.device,
-                "rule": alarm.rule,
-                "priority": str(alarm.priority),
-                "detail": alarm.detail,
-                "raised": _iso(alarm.raised),
-            }
-            for alarm in self._book.alarms.active()
-        ]
 
 
 def _emergencies_per_s(per_s: float) -> float:
     """0, no limit, goes for emergencies too."""
     return _EMERGENCIES_PER_S if per_s else 0.0
-
-
-def _local_key(state: os.PathLike[str]) -> bytes:
-    path = os.path.join(state, "local.key")
-    try:
-        with open(path, "rb") as file:
-            key = file.read()
-    except OSError as error:
-        raise ConfigError([f"{path}: cannot be read ({error}); `init` makes it"]) from None
-    if len(key) != 32:
-        raise ConfigError([f"{path}: must have 32 bytes; restore it from a backup"])
-    return key
-
-
-def _derived(secret: bytes, purpose: bytes) -> bytes:
-    return hmac.digest(secret, purpose, hashlib.sha256)
-
-
-def _iso(wall: float) -> str:
-    return time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(wall))

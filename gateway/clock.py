@@ -38,3 +38,8 @@ class SystemClock:
     def synchronised(self) -> bool:
         """A date after this program was written: the least that a stored time must satisfy."""
         return time.time() > _EARLIEST_PLAUSIBLE
+
+
+def iso(wall: float) -> str:
+    """UTC seconds since 1970 as ISO 8601, to the second."""
+    return time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(wall))

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import hashlib
-import hmac
 from typing import TYPE_CHECKING, Final, NamedTuple
 
 from gateway.errors import ConfigError
 from gateway.lane import Lane
+from gateway.roster import secret
 
 if TYPE_CHECKING:
     from gateway.cose.keys import PublicKey
@@ -32,8 +31,7 @@ class Assignment(NamedTuple):
 class Ward:
     """Devices and recipients together.
 
-    pseudonym_key: 32 secret bytes of this ward; without them a pseudonym cannot be linked to a
-    patient's id by trying ids.
+    pseudonym_key: see :func:`gateway.roster.secret.pseudonym_key`.
     """
 
     def __init__(self, devices: Devices, recipients: Recipients, pseudonym_key: bytes) -> None:
@@ -70,8 +68,8 @@ class Ward:
             return None
         if len(self._assignments) >= _CACHED:
             self._assignments.clear()
-        digest = hmac.digest(self._key, entry.patient.encode(), hashlib.sha256)
+        pseudonym = secret.pseudonym(self._key, entry.patient)
         readers = {lane: self.recipients.readers(entry.patient, lane) for lane in Lane}
-        made = Assignment(entry.patient, digest[:16], entry.lenient_units, entry.added, readers)
+        made = Assignment(entry.patient, pseudonym, entry.lenient_units, entry.added, readers)
         self._assignments[device] = made
         return made

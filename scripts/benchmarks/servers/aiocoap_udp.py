@@ -1,0 +1,30 @@
+"""aiocoap's own server over plain UDP: what its CoAP costs without DTLS. Stores nothing."""
+
+from __future__ import annotations
+
+import contextlib
+from typing import TYPE_CHECKING
+
+from gateway import demonstration
+from servers import Running
+from servers.programs import python_peer
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+
+@contextlib.contextmanager
+def start() -> Iterator[Running]:
+    """No encryption, no authentication."""
+    port = demonstration.free_port_base()
+    with python_peer("aiocoap_server.py", str(port)) as (process, _):
+        yield Running(
+            "aiocoap UDP",
+            port,
+            "POST",
+            ("v",),
+            process,
+            acknowledges="nothing stored",
+            dtls=False,
+            in_flight=50,
+        )

@@ -15,16 +15,16 @@ class Record(NamedTuple):
     """Full name: the device's id, ``/``, the label."""
 
     unit: str | None
-    value: float | None
+    value: int | float | None
     text: str | None
     boolean: bool | None
     data: bytes | None
 
-    total: float | None
+    total: int | float | None
     """Integral over time, in unit times seconds (``s``)."""
 
     time: float
     """UTC seconds since 1970."""
 
-    update_time: float | None
+    update_time: int | float | None
     """Seconds within which the node will send again (``ut``)."""

@@ -67,10 +67,10 @@ class Base:
 
     def __init__(self) -> None:
         self.name: str | None = None
-        self.time: float = 0
+        self.time: int | float = 0
         self.unit: str | None = None
-        self.value: float = 0
-        self.sum: float = 0
+        self.value: int | float = 0
+        self.sum: int | float = 0
         self.version: int | None = None
 
 
@@ -89,13 +89,13 @@ def resolve_record(
     """
     name: str | None = None
     unit: str | None = None
-    value: float | None = None
+    value: int | float | None = None
     text: str | None = None
     boolean: bool | None = None
     data: bytes | None = None
-    total: float | None = None
-    update_time: float | None = None
-    time: float = 0
+    total: int | float | None = None
+    update_time: int | float | None = None
+    time: int | float = 0
     values = 0
     for label, item in fields.items():
         kind = item.__class__
@@ -142,13 +142,13 @@ def resolve_record(
         value += base.value
     if total is not None:
         total += base.sum
-    time = float(time + base.time)
-    absolute = time >= EARLIEST_ABSOLUTE
+    moment = float(time + base.time)
+    absolute = moment >= EARLIEST_ABSOLUTE
     if not absolute:
-        if time <= -EARLIEST_ABSOLUTE:
+        if moment <= -EARLIEST_ABSOLUTE:
             raise BadRequestError("t: more than eight years ago")
-        time += wall
-    elif time >= LATEST_TIME:
+        moment += wall
+    elif moment >= LATEST_TIME:
         raise BadRequestError("t: after the year 2106")
     record = Record(
         full_name,
@@ -158,13 +158,13 @@ def resolve_record(
         boolean,
         data,
         total,
-        time,
+        moment,
         update_time,
     )
     return record, label_text, absolute
 
 
-def _number(label: str, number: object) -> float:
+def _number(label: str, number: object) -> int | float:
     """A number, checked. A bool is not a number here, whatever Python says."""
     kind = number.__class__
     if kind is not int and kind is not float:

@@ -288,12 +288,12 @@ def _constant_part(pairs: int, name: str, unit: str | None) -> bytes:
 
 
 @lru_cache(maxsize=8192, typed=True)
-def _value_field(number: float) -> bytes:
+def _value_field(number: int | float) -> bytes:
     """Vital signs have few different values. Typed: 97 and 97.0 are written differently."""
     return _number_field(VALUE, number)
 
 
-def _number_field(label: int, number: float) -> bytes:
+def _number_field(label: int, number: int | float) -> bytes:
     if number.__class__ is int:
         if number >= 0:
             return bytes((label,)) + _write_head(0x00, number)

@@ -8,6 +8,7 @@ remembered of it. A rule that is new is one new file in ``rules/``.
 from __future__ import annotations
 
 from collections import OrderedDict
+from collections.abc import Mapping  # noqa: TC003  # a dataclass needs it when it is compiled
 from dataclasses import dataclass, field
 from functools import partial
 from typing import TYPE_CHECKING
@@ -19,7 +20,7 @@ from gateway.vitals.assessment import Assessment, Finding, Priority
 from gateway.vitals.patient import Patient
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping, Sequence
+    from collections.abc import Callable, Sequence
 
     from gateway.senml.layout import Pack
     from gateway.vitals.patient import Rule

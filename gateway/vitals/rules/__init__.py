@@ -1,9 +1,9 @@
 """Triage rules: one file each, registered by name.
 
-A rule is a class with a frozen dataclass ``Config`` in it, every field with a default, and a class
-variable ``whole_patient``. It is made as ``rule(config)`` once for every stream (one device of one
-patient), or once for a patient if ``whole_patient``: then it looks at all devices together. What
-it then does is :class:`gateway.vitals.patient.Rule`.
+A rule is a class with two class variables: ``Config``, a frozen dataclass, every field with a
+default, and ``whole_patient``. It is made as ``rule(config)`` once for every stream (one device of
+one patient), or once for a patient if ``whole_patient``: then it looks at all devices together.
+What it then does is :class:`gateway.vitals.patient.Rule`.
 """
 
 from __future__ import annotations

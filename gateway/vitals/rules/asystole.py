@@ -28,25 +28,27 @@ if TYPE_CHECKING:
 NAME = "asystole"
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Limits:
+    """Limits."""
+
+    seconds: float = 4.0
+    """Without a beat, at least."""
+
+    quality: float = 0.5
+    """Signal quality below which a missing beat is no evidence (verify)."""
+
+
 @rules.register(NAME)
 class Asystole:
     """Raised by the beat that ends a gap, or the first pack that shows 4 s of silence."""
 
-    @dataclass(frozen=True, slots=True, kw_only=True)
-    class Config:
-        """Limits."""
-
-        seconds: float = 4.0
-        """Without a beat, at least."""
-
-        quality: float = 0.5
-        """Signal quality below which a missing beat is no evidence (verify)."""
-
+    Config: ClassVar = Limits
     whole_patient: ClassVar = False
 
     __slots__ = ("_config", "_last_gap")
 
-    def __init__(self, config: Config) -> None:
+    def __init__(self, config: Limits) -> None:
         self._config = config
         self._last_gap = float("-inf")
         """Node's time of the beat that ended the last gap judged."""

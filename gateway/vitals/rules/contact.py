@@ -14,19 +14,21 @@ if TYPE_CHECKING:
 NAME = "contact"
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Limits:
+    """No settings."""
+
+
 @rules.register(NAME)
 class Contact:
     """Technical: it says that nothing is known, not that the patient is well or ill."""
 
-    @dataclass(frozen=True, slots=True, kw_only=True)
-    class Config:
-        """No settings."""
-
+    Config: ClassVar = Limits
     whole_patient: ClassVar = False
 
     __slots__ = ("_since",)
 
-    def __init__(self, config: Config) -> None:
+    def __init__(self, config: Limits) -> None:
         self._since: float | None = None
 
     def assess(self, patient: Patient, stream: Stream) -> Finding | None:

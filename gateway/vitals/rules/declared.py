@@ -14,19 +14,21 @@ if TYPE_CHECKING:
 NAME = "declared"
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Limits:
+    """No settings."""
+
+
 @rules.register(NAME)
 class Declared:
     """No second opinion: a fall button knows more than any rule here."""
 
-    @dataclass(frozen=True, slots=True, kw_only=True)
-    class Config:
-        """No settings."""
-
+    Config: ClassVar = Limits
     whole_patient: ClassVar = False
 
     __slots__ = ()
 
-    def __init__(self, config: Config) -> None:
+    def __init__(self, config: Limits) -> None:
         pass
 
     def assess(self, patient: Patient, stream: Stream) -> Finding | None:

@@ -19,28 +19,30 @@ if TYPE_CHECKING:
 NAME = "extreme_tachycardia"
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Limits:
+    """Limits."""
+
+    rate: float = 140.0
+    """Beats per minute, above."""
+
+    beats: int = 17
+    """Consecutive beats."""
+
+    clear_rate: float = 130.0
+    """Over when as many beats are at most this fast."""
+
+
 @rules.register(NAME)
 class ExtremeTachycardia:
     """Raised by the beat that completes the run."""
 
-    @dataclass(frozen=True, slots=True, kw_only=True)
-    class Config:
-        """Limits."""
-
-        rate: float = 140.0
-        """Beats per minute, above."""
-
-        beats: int = 17
-        """Consecutive beats."""
-
-        clear_rate: float = 130.0
-        """Over when as many beats are at most this fast."""
-
+    Config: ClassVar = Limits
     whole_patient: ClassVar = False
 
     __slots__ = ("_config", "_run")
 
-    def __init__(self, config: Config) -> None:
+    def __init__(self, config: Limits) -> None:
         self._config = config
         self._run = Run(config.beats, 60.0 / config.rate, 60.0 / config.clear_rate, short=True)
 

@@ -95,22 +95,24 @@ def _look_up(bands: Bands, value: float) -> int:
     return next(points for limit, points in bands if value <= limit)
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Limits:
+    """What a clinician orders."""
+
+    hypercapnic: frozenset[str] = frozenset()
+    """Patients on SpO2 scale 2 (target 88 to 92 %)."""
+
+
 @rules.register(NAME)
 class News2Rule:
     """Of the latest values of all devices of a patient."""
 
-    @dataclass(frozen=True, slots=True, kw_only=True)
-    class Config:
-        """What a clinician orders."""
-
-        hypercapnic: frozenset[str] = frozenset()
-        """Patients on SpO2 scale 2 (target 88 to 92 %)."""
-
+    Config: ClassVar = Limits
     whole_patient: ClassVar = True
 
     __slots__ = ("_config", "_finding", "_known", "_news2")
 
-    def __init__(self, config: Config) -> None:
+    def __init__(self, config: Limits) -> None:
         self._config = config
         self._known: dict[str, Value] = {}
         self._news2: News2 | None = None

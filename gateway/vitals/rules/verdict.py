@@ -28,22 +28,24 @@ VERDICTS = {
 _ORDER = {rhythm: place for place, rhythm in enumerate(VERDICTS)}
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Limits:
+    """How long a verdict holds."""
+
+    max_age_s: float = 60.0
+    """A node that says nothing more of the rhythm has stopped looking."""
+
+
 @rules.register(NAME)
 class Verdict:
     """The worst verdict of a pack counts for it; the last one holds after it."""
 
-    @dataclass(frozen=True, slots=True, kw_only=True)
-    class Config:
-        """How long a verdict holds."""
-
-        max_age_s: float = 60.0
-        """A node that says nothing more of the rhythm has stopped looking."""
-
+    Config: ClassVar = Limits
     whole_patient: ClassVar = False
 
     __slots__ = ("_config", "_heard_at", "_rhythm", "_since")
 
-    def __init__(self, config: Config) -> None:
+    def __init__(self, config: Limits) -> None:
         self._config = config
         self._rhythm = ""
         self._since = 0.0

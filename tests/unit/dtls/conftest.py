@@ -1,9 +1,10 @@
-"""A server and clients joined in memory, with time as an argument."""
+"""A server and clients joined in memory, with time and weather as arguments."""
 
 from __future__ import annotations
 
 import random
 from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
 
 import pytest
 
@@ -14,6 +15,12 @@ from gateway.dtls.credentials import PreSharedKey
 from gateway.dtls.engines import Engine
 from gateway.dtls.engines.openssl import OpensslClient, OpensslServer, psk_suites
 from gateway.dtls.server import Config, Server
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from gateway.dtls.client import ClientFactory
+    from gateway.dtls.credentials import Credentials, Identity
 
 KEY = b"sixteen bytes ok"
 
@@ -34,7 +41,7 @@ def path(number: int = 1) -> Path:
 class Recorded:
     """Keeps the engine, so that a test can act with the client's keys."""
 
-    def __init__(self, factory: OpensslClient) -> None:
+    def __init__(self, factory: ClientFactory) -> None:
         self.factory = factory
         self.made: list[Engine] = []
 
@@ -81,15 +88,57 @@ class Link:
         assert self.association is not None
         return self.association
 
+    def weathered(self, weather: random.Random) -> Association | None:
+        """Shake hands while every datagram meets deliver, drop, doubling or delay."""
+        late: list[tuple[bool, bytes]] = []
+        for tick in range(400):
+            self.now = tick * 0.1
+            up, self.client.outgoing = self.client.outgoing, []
+            down = [one for one, to in self.server.outgoing if to == self.path]
+            self.server.outgoing = []
+            moving, late = late, []
+            moving += [(True, one) for one in up] + [(False, one) for one in down]
+            for upwards, datagram in moving:
+                fate = weather.choices(("deliver", "drop", "double", "delay"), (6, 2, 1, 1))[0]
+                if fate == "delay":
+                    late.append((upwards, datagram))
+                    continue
+                for _ in range({"deliver": 1, "drop": 0, "double": 2}[fate]):
+                    if upwards:
+                        self.deliver(datagram)
+                    else:
+                        self.client.receive(datagram, self.now)
+            if self.association and self.client.association:
+                return self.association
+            self.client.handle_timer(self.now)
+            self.server.sweep(self.now)
+        return None
+
 
 class World:
     """One server and as many links as a test wants."""
 
-    def __init__(self, config: Config | None = None) -> None:
+    def __init__(
+        self,
+        config: Config | None = None,
+        *,
+        credentials: Credentials | None = None,
+        suites: Iterable[str] = (),
+        identity: Identity | None = None,
+    ) -> None:
         self.random = random.Random(7).randbytes
-        engines = OpensslServer(Devices(), self.random(32), psk_suites())
+        self.config = config or Config()
+        engines = OpensslServer(
+            credentials or Devices(), self.random(32), suites or psk_suites(), identity
+        )
         cookies = Cookies(self.random(32), self.random)
-        self.server = Server(config or Config(), engines, cookies, first_number=100)
+        self.server = Server(self.config, engines, cookies, first_number=100)
+
+    def connect(self, factory: ClientFactory, number: int = 1) -> Link:
+        """A link whose client proves itself by whatever the factory has."""
+        engines = Recorded(factory)
+        client = Client(engines, mtu=self.config.mtu, now=0.0)
+        return Link(self.server, client, engines.made[0], path(number))
 
     def link(
         self,

@@ -59,32 +59,9 @@ def test_a_wrong_key_and_an_unknown_name_get_the_same_alert(world, identity, key
 
 
 def test_lost_flights_are_repeated_until_the_handshake_is_done(world) -> None:
-    """Every datagram meets deliver, drop, doubling or delay; time is ours."""
     for seed in range(20):
-        weather = random.Random(seed)
         link = world.link(seed, identity=f"device-{seed}", now=0.0)
-        late: list[tuple[bool, bytes]] = []
-        for tick in range(400):
-            link.now = tick * 0.1
-            up, link.client.outgoing = link.client.outgoing, []
-            down = [one for one, to in world.server.outgoing if to == link.path]
-            world.server.outgoing = []
-            moving, late = late, []
-            moving += [(True, one) for one in up] + [(False, one) for one in down]
-            for upwards, datagram in moving:
-                fate = weather.choices(("deliver", "drop", "double", "delay"), (6, 2, 1, 1))[0]
-                if fate == "delay":
-                    late.append((upwards, datagram))
-                    continue
-                for _ in range({"deliver": 1, "drop": 0, "double": 2}[fate]):
-                    if upwards:
-                        link.deliver(datagram)
-                    else:
-                        link.client.receive(datagram, link.now)
-            if link.association and link.client.association:
-                break
-            link.client.handle_timer(link.now)
-            world.server.sweep(link.now)
+        link.weathered(random.Random(seed))
         assert link.association, f"seed {seed}"
         assert link.client.association, f"seed {seed}"
         link.client.send(b"arrived")

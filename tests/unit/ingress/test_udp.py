@@ -5,6 +5,8 @@ from __future__ import annotations
 import asyncio
 import os
 import socket
+import subprocess
+import sys
 from typing import TYPE_CHECKING
 
 import pytest
@@ -12,7 +14,8 @@ import pytest
 from gateway.clock import SystemClock
 from gateway.dtls.association import Path
 from gateway.errors import ConfigError
-from gateway.ingress.udp import BURST, Sockets
+from gateway.ingress.mmsg import INBOX
+from gateway.ingress.udp import BURST, RECEIVE_BUFFER, TURN, Sockets
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -106,11 +109,11 @@ async def test_both_families_share_a_port() -> None:
 
 
 async def test_a_burst_is_read_at_once_with_one_look_at_the_clock(bench: Bench) -> None:
-    sent = [os.urandom(50) for _ in range(BURST)]
+    sent = [os.urandom(50) for _ in range(3 * INBOX + 1)]
     for data in sent:
         bench.peers[0].send(data)
     bench.start()
-    heard = await bench.hears(BURST)
+    heard = await bench.hears(len(sent))
     assert [data for data, _ in heard] == sent
     assert len(bench.bursts) == 1
     assert bench.clock.readings == 1
@@ -120,10 +123,35 @@ async def test_a_burst_has_an_end(bench: Bench) -> None:
     """Deliveries and timers wait for the loop no longer than that."""
     for number in range(BURST + 44):
         bench.peers[0].send(b"%d" % number)
+    if sum(bench.sockets.dropped().values()):
+        pytest.skip("net.core.rmem_max leaves no room for so many datagrams")
     bench.start()
     heard = await bench.hears(BURST + 44)
     assert [len(burst) for burst in bench.bursts] == [BURST, 44]
     assert [data for data, _ in heard] == [b"%d" % number for number in range(BURST + 44)]
+
+
+async def test_a_long_burst_is_followed_by_turns_of_the_others(bench: Bench) -> None:
+    """However much comes, a delivery gets its turn for every so many datagrams."""
+    turns = []
+
+    def turn() -> None:
+        turns.append(len(bench.bursts))
+        asyncio.get_running_loop().call_soon(turn)
+
+    for _ in range(TURN + 1):
+        bench.peers[0].send(b"x")
+    bench.start()
+    await bench.hears(TURN + 1)
+    turn()
+    bench.peers[0].send(b"y")
+    await bench.hears(TURN + 2)
+    # The peer's datagram was there from the first turn on.
+    assert turns.count(1) >= 3
+    turns.clear()
+    bench.peers[0].send(b"z")
+    await bench.hears(TURN + 3)
+    assert turns.count(2) <= 2
 
 
 @pytest.mark.parametrize("size", [0, 1, 1232, 9000, 65_000])
@@ -141,6 +169,64 @@ async def test_what_the_kernel_does_not_take_is_counted(bench: Bench) -> None:
     bench.sockets.send([(b"x" * 70_000, Path(0, bench.peers[0].getsockname()))])
     bench.sockets.send([(b"x", Path(0, ("255.255.255.255", 1)))])
     assert bench.sockets.unsent == 2
+
+
+async def test_answers_to_both_families_may_be_mixed(bench: Bench) -> None:
+    """Each socket sends its own, in their order, with what cannot be sent in between."""
+    bench.start()
+    for peer in bench.peers:
+        peer.send(b"x")
+    first, second = (path for _, path in sorted(await bench.hears(2), key=lambda one: one[1]))
+    mixed = [(b"%d" % n, (first, second)[n % 2]) for n in range(8)]
+    mixed.insert(4, (bytes(70_000), first))
+    bench.sockets.send(mixed)
+    assert [bench.peers[0].recv(100) for _ in range(4)] == [b"0", b"2", b"4", b"6"]
+    assert [bench.peers[1].recv(100) for _ in range(4)] == [b"1", b"3", b"5", b"7"]
+    assert bench.sockets.unsent == 1
+
+
+async def test_what_the_kernel_drops_is_told_for_each_socket(bench: Bench) -> None:
+    """Room for one page: the first few fit."""
+    count = 100_000
+    peer = bench.peers[1]
+    for _ in range(count):
+        peer.send(bytes(1000))
+        if bench.sockets.dropped()[bench.addresses[1]]:
+            break
+    assert bench.sockets.dropped() == {bench.addresses[0]: 0, bench.addresses[1]: 1}
+
+
+def small_buffers() -> str:
+    """What a start without privileges logs, in a process of its own."""
+    program = """
+import asyncio, logging, os
+from gateway.clock import SystemClock
+from gateway.ingress.udp import Sockets
+logging.basicConfig()
+os.getuid() or os.setuid(65534)
+async def start():
+    sockets = Sockets(["127.0.0.1:0", "[::1]:0"])
+    sockets.open()
+    sockets.start(print, SystemClock())
+    sockets.close()
+asyncio.run(start())
+"""
+    done = subprocess.run(
+        [sys.executable, "-c", program], capture_output=True, text=True, check=True, timeout=30
+    )
+    return done.stderr
+
+
+def test_a_small_receive_buffer_is_told_once_with_the_way_to_mend_it() -> None:
+    told = small_buffers()
+    with open("/proc/sys/net/core/rmem_max") as file:
+        allowed = int(file.read())
+    if allowed >= RECEIVE_BUFFER:
+        assert told == ""
+    else:
+        assert told.count("WARNING") == 1
+        assert f"gives a socket {allowed} bytes" in told
+        assert f"`sysctl -w net.core.rmem_max={RECEIVE_BUFFER}`" in told
 
 
 async def test_a_peer_that_has_gone_disturbs_nobody(bench: Bench) -> None:

@@ -26,6 +26,7 @@ import packs
 from requester import Answer, Requester
 
 from gateway.coap.numbers import Code
+from gateway.errors import DtlsError
 
 _LOOK_S = 0.25
 _DRAIN_S = 8.0
@@ -39,6 +40,7 @@ class Load:
     """All associations of one run."""
 
     def __init__(self, arguments: dict[str, Any]) -> None:
+        self._told = {key: arguments[key] for key in ("associations", "in_flight")}
         self._in_flight: int = arguments["in_flight"]
         self._rate: float | None = arguments["rate"]
         first, count = arguments["first"], arguments["associations"]
@@ -49,7 +51,10 @@ class Load:
         self._by_descriptor = {one.socket.fileno(): one for one in self._all}
         for one in self._all:
             if arguments["dtls"]:
-                one.connect(arguments["key"].encode())
+                try:
+                    one.connect(arguments["key"].encode())
+                except DtlsError as error:
+                    raise SystemExit(f"the handshake of bench-{one.number}: {error}") from None
             requests = packs.requests(
                 one.number,
                 method=arguments["method"],
@@ -127,11 +132,11 @@ class Load:
         )
         sent = sum(one.sent for one in self._all)
         latencies = sorted((one.came - one.sent) * 1000 for one in good)
-        return {
+        return self._told | {
             "seconds": seconds,
             "sent": sent,
             "acknowledged": len(good),
-            "acknowledged_in_window": len(in_window),
+            "done": len(in_window),
             "refused": dict(refused),
             "resent": sum(one.resent for one in self._all),
             "unanswered": sent - len(answers),

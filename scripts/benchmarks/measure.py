@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import select
 import statistics
 import subprocess
 import sys
@@ -14,7 +15,7 @@ from servers import KEY, Missing, Running, starter
 
 if TYPE_CHECKING:
     import contextlib
-    from collections.abc import Callable, Iterable, Mapping, Sequence
+    from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 
 Row = dict[str, Any]
 """What one round against one server has given."""
@@ -38,50 +39,21 @@ class Options(NamedTuple):
     """Where plots go."""
 
 
-class Load:
-    """A load generator (load.py) beside one server. ``with``: connected and prepared.
+class Generator:
+    """A process of its own that loads one server. ``with``: it is ready when the block begins.
 
-    associations: devices ``bench-<first>`` and on, with ``in_flight`` requests each (closed load);
-    or, with ``rate``, so many requests a second over all of them, whatever is answered (open load).
-    expected: requests a second that it may come to; so many are prepared.
-    boot: a number that this server has not had yet.
+    program: a module of this folder that writes ``ready``, waits for a line, works, writes ``end``
+    and then its figures, with ``done``: what the server has done within the window.
     """
 
-    def __init__(
-        self,
-        server: Running,
-        *,
-        associations: int,
-        seconds: float,
-        boot: int,
-        in_flight: int = 8,
-        rate: float | None = None,
-        expected: float = 150_000.0,
-        first: int = 0,
-    ) -> None:
+    def __init__(self, server: Running, program: str, arguments: Row) -> None:
         self._server = server
-        if server.in_flight is not None:
-            in_flight = max(1, min(in_flight, server.in_flight // associations))
-        each = int((rate or expected) * seconds / associations * 1.05) + 2 * in_flight
-        self._arguments = {
-            "port": server.port,
-            "dtls": server.dtls,
-            "key": KEY,
-            "method": server.method,
-            "path": server.path,
-            "careful": server.separate,
-            "associations": associations,
-            "first": first,
-            "in_flight": in_flight,
-            "rate": rate,
-            "seconds": seconds,
-            "each": min(each, MOST),
-            "boot": boot,
-        }
+        self._program = Path(__file__).with_name(program)
+        self._arguments = arguments
 
     def __enter__(self) -> Self:
         self._process = subprocess.Popen(
-            [sys.executable, str(Path(__file__).with_name("load.py")), json.dumps(self._arguments)],
+            [sys.executable, str(self._program), json.dumps(self._arguments)],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             text=True,
@@ -100,13 +72,17 @@ class Load:
         self._process.stdin.write("\n")
         self._process.stdin.flush()
 
-    def finish(self) -> Row:
-        """Wait for the end of the window, and of what is in flight then.
+    def watch(self, every: float) -> Iterator[None]:
+        """Between ``start`` and ``finish``: once each ``every`` seconds until the window ends."""
+        assert self._process.stdout is not None
+        while not select.select([self._process.stdout], [], [], every)[0]:
+            yield
 
-        seconds; sent; acknowledged (2.04 or 2.01); refused by code; resent; unanswered; rate
-        (acknowledged a second of the window); generator_busy (CPU seconds a second); latency_ms
-        {p50, p99, max}; request_bytes; associations, in_flight as they were; cpu_us, user_us,
-        system_us of the server for each acknowledged request. Raises Failed.
+    def finish(self) -> Row:
+        """Wait for the end of the window, and of what is under way then.
+
+        The program's figures, with user_us, system_us and cpu_us of the server for each that was
+        done, and server_busy (CPU seconds a second). Raises Failed.
         """
         self._expect("end", "work")
         after = self._server.cpu()
@@ -115,10 +91,14 @@ class Load:
         if not line:
             raise Failed("the load generator has ended early")
         row: Row = json.loads(line)
-        done = row["acknowledged_in_window"] or 1
-        user, system = ((b - a) / done * 1e6 for a, b in zip(self._cpu, after, strict=True))
-        told = {key: self._arguments[key] for key in ("associations", "in_flight")}
-        return row | told | {"user_us": user, "system_us": system, "cpu_us": user + system}
+        user, system = (b - a for a, b in zip(self._cpu, after, strict=True))
+        each = 1e6 / (row["done"] or 1)
+        return row | {
+            "user_us": user * each,
+            "system_us": system * each,
+            "cpu_us": (user + system) * each,
+            "server_busy": (user + system) / row["seconds"],
+        }
 
     def run(self) -> Row:
         """:meth:`start` and :meth:`finish`."""
@@ -129,6 +109,55 @@ class Load:
         assert self._process.stdout is not None
         if self._process.stdout.readline().strip() != word:
             raise Failed(f"the load generator could not {what}")
+
+
+class Load(Generator):
+    """Requests (load.py). Ready: connected, and every request is protected.
+
+    associations: devices ``bench-<first>`` and on, with ``in_flight`` requests each (closed load);
+    or, with ``rate``, so many requests a second over all of them, whatever is answered (open load).
+    expected: requests a second that it may come to; so many are prepared. Or each: requests of an
+    association; the window then ends when they are sent.
+    boot: a number that this server has not had yet.
+
+    Its figures: seconds; sent; acknowledged (2.04 or 2.01), done (of these, in the window); refused
+    by code; resent; unanswered; rate (done a second); generator_busy (CPU seconds a second);
+    latency_ms {p50, p99, max}; request_bytes; associations and in_flight as they were.
+    """
+
+    def __init__(
+        self,
+        server: Running,
+        *,
+        associations: int,
+        seconds: float,
+        boot: int,
+        in_flight: int = 8,
+        rate: float | None = None,
+        expected: float = 150_000.0,
+        each: int | None = None,
+        first: int = 0,
+    ) -> None:
+        if server.in_flight is not None:
+            in_flight = max(1, min(in_flight, server.in_flight // associations))
+        if each is None:
+            each = int((rate or expected) * seconds / associations * 1.05) + 2 * in_flight
+        arguments = {
+            "port": server.port,
+            "dtls": server.dtls,
+            "key": KEY,
+            "method": server.method,
+            "path": server.path,
+            "careful": server.separate,
+            "associations": associations,
+            "first": first,
+            "in_flight": in_flight,
+            "rate": rate,
+            "seconds": seconds,
+            "each": min(each, MOST),
+            "boot": boot,
+        }
+        super().__init__(server, "load.py", arguments)
 
 
 def open_all(

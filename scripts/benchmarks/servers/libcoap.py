@@ -12,6 +12,7 @@ from servers import KEY, Missing, Running, ending, wait_for_udp
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+    from pathlib import Path
 
 _IN_FLIGHT = 150
 """It leaves the socket at the system's default buffer, which on Linux (208 KiB) holds about 180
@@ -20,14 +21,21 @@ small datagrams; with more in flight it loses some of them and is no faster.
 
 
 @contextlib.contextmanager
-def start() -> Iterator[Running]:
-    """Listens on the port above the one that it is given."""
+def start(*, certificates: Path | None = None) -> Iterator[Running]:
+    """Listens on the port above the one that it is given.
+
+    certificates: of this ward, instead of the pre-shared key; it then asks for the node's too.
+    """
     program = shutil.which("coap-server-openssl")
     if program is None:
         raise Missing("coap-server-openssl is not installed (Debian: libcoap3-bin)")
     port = demonstration.free_port_base()
+    proof = ["-k", KEY, "-h", "bench"]
+    if certificates is not None:
+        keys, authority = certificates / "keys", certificates / "ca" / "ca.pem"
+        proof = ["-c", f"{keys}/gateway.pem", "-j", f"{keys}/gateway.key", "-C", str(authority)]
     process = subprocess.Popen(
-        [program, "-A", "127.0.0.1", "-p", str(port), "-k", KEY, "-h", "bench", "-v", "3"],
+        [program, "-A", "127.0.0.1", "-p", str(port), "-v", "3", *proof],
         stdout=subprocess.DEVNULL,
         stderr=subprocess.DEVNULL,
     )

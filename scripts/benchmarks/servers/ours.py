@@ -42,6 +42,20 @@ class Ward:
             )
         )
 
+    def certified_device(self) -> Path:
+        """A device with a certificate; the folder with its files."""
+        wall = time.time()
+        device = new_device(
+            "bench-certified",
+            patient=None,
+            key=None,
+            lenient_units=False,
+            today=provision.today(wall),
+        )
+        devices = Devices(self.folder / "state" / "devices.json")
+        made = provision.add_certified_device(self.folder, devices, device, wall=wall)
+        return made.certificate.parent
+
     @contextlib.contextmanager
     def program(self, *words: str, **settings: str) -> Iterator[psutil.Process]:
         """``ward-gateway WORDS``, once it has said that it listens.

@@ -21,14 +21,13 @@ from gateway.coap.refusal import refusal
 from gateway.dtls.server import Change
 from gateway.errors import (
     DtlsError,
-    GatewayError,
     OutboxError,
     OutboxFull,
     PeerError,
     SealError,
     TooManyRequestsError,
 )
-from gateway.ingress.batch import Batch, Waiting
+from gateway.ingress.batch import RETRY_AFTER_STOP_S, Batch, Handed, Waiting, tally
 from gateway.intake import Admitted, Offer, Repeated
 from gateway.lane import Lane
 
@@ -42,17 +41,15 @@ if TYPE_CHECKING:
     from gateway.dtls.server import Server
     from gateway.endpoint import Endpoint
     from gateway.ingress.aiocoap_lane import AiocoapLane
+    from gateway.ingress.batch import Admitting
     from gateway.ingress.rate import Rates
-    from gateway.intake import Intake, Outcome
+    from gateway.intake import Outcome
     from gateway.outbox.writer import Writer
 
 _log = logging.getLogger("ingress")
 
 _RETRY_BEING_STORED_S: Final = 1.0
 """Max-Age of 5.03 for a message whose first copy is still on its way to the disk."""
-
-_RETRY_AFTER_STOP_S: Final = 3.0
-"""Max-Age of 5.03 while stopping: about what a restart takes."""
 
 _DECLARED: Final = (fastlane.Kind.ALARM, fastlane.Kind.SEALED_ALARM)
 
@@ -68,7 +65,7 @@ class Driver:
         *,
         server: Server,
         exchanges: Exchanges,
-        intake: Intake,
+        intake: Admitting,
         writer: Writer,
         rates: Rates,
         emergency_rates: Rates,
@@ -140,6 +137,9 @@ class Driver:
                     waiting = Waiting(entry.key, association, telemetry, None)
                     batches[entry.lane].add(outcome, waiting)
                     continue
+                if isinstance(outcome, Handed):
+                    outcome.waiting = Waiting(None, association, telemetry, None)
+                    continue
                 try:
                     self._not_admitted(association, telemetry, outcome, now)
                 except Exception as error:
@@ -168,14 +168,17 @@ class Driver:
             return False
         return True
 
-    def _admit(self, offers: Sequence[Offer], now: float, wall: float) -> list[Outcome]:
+    def _admit(
+        self, offers: Sequence[Offer], now: float, wall: float
+    ) -> Sequence[Outcome | Handed]:
         """What both lanes do with payloads, and what is counted of it."""
+        outcomes: Sequence[Outcome | Handed]
         refused: dict[int, Exception] = {}
         for place, (endpoint, kind, _, _) in enumerate(offers):
             # A declared emergency has a bucket of its own: limited, but never to zero by routine.
             rates = self._emergency_rates if kind in _DECLARED else self._rates
             if self.refusing is not None:
-                refused[place] = OutboxFull(self.refusing, retry_after_s=_RETRY_AFTER_STOP_S)
+                refused[place] = OutboxFull(self.refusing, RETRY_AFTER_STOP_S)
             elif rates.over(endpoint.device, now):
                 refused[place] = TooManyRequestsError("too many messages a second", rates.wait_s)
         if refused:
@@ -184,15 +187,7 @@ class Driver:
             outcomes = [refused.get(place) or next(rest) for place in range(len(offers))]
         else:
             outcomes = self._intake.admit(offers, now=now, wall=wall)
-        admitted = 0
-        for outcome in outcomes:
-            if isinstance(outcome, Admitted):
-                admitted += 1
-            elif isinstance(outcome, Repeated):
-                self.counts["repeated"] += 1
-            elif isinstance(outcome, GatewayError):
-                self.counts[outcome.kind] += 1
-        self.counts["admitted"] += admitted
+        tally(self.counts, outcomes)
         return outcomes
 
     def _not_admitted(
@@ -205,15 +200,7 @@ class Driver:
         """Answer what is not going to be stored."""
         code, mid = Code.CHANGED, self._mid(telemetry)
         if isinstance(outcome, (PeerError, OutboxFull)):
-            told = refusal(outcome)
-            answer = fastlane.answer(
-                telemetry,
-                told.code,
-                mid=mid,
-                max_age=told.max_age,
-                size1=told.size1,
-                diagnostic=told.diagnostic,
-            )
+            answer = fastlane.answer(telemetry, mid=mid, **refusal(outcome)._asdict())
         elif isinstance(outcome, Repeated) and outcome.stored:
             answer = fastlane.answer(telemetry, code, mid=mid)
         elif isinstance(outcome, SealError):
@@ -245,13 +232,16 @@ class Driver:
         """
         offer = Offer(endpoint, kind, content_format, payload)
         (outcome,) = self._admit([offer], self._clock.monotonic(), self._clock.wall())
+        stored = asyncio.get_running_loop().create_future()
+        if isinstance(outcome, Handed):
+            outcome.waiting = Waiting(None, None, None, stored)
+            outcome = await stored
         if isinstance(outcome, Exception):
             raise outcome
         if isinstance(outcome, Repeated):
             if not outcome.stored:
                 raise OutboxFull("this message is being stored; ask again", _RETRY_BEING_STORED_S)
             return
-        stored = asyncio.get_running_loop().create_future()
         batch = Batch()
         batch.add(outcome, Waiting(outcome.entry.key, None, None, stored))
         self._submit(batch)
@@ -275,6 +265,19 @@ class Driver:
                     self._answer(association, telemetry, answer, now)
                 elif stored is not None and not stored.done():
                     stored.set_result(None)
+        self._flush()
+
+    def told(self, results: Sequence[tuple[Waiting, Repeated | Exception]]) -> None:
+        """What became elsewhere of offers that were handed on: answer."""
+        now = self._clock.monotonic()
+        for (_, association, telemetry, stored), outcome in results:
+            try:
+                if association is not None and telemetry is not None:
+                    self._not_admitted(association, telemetry, outcome, now)
+                elif stored is not None and not stored.done():
+                    stored.set_result(outcome)
+            except Exception as error:
+                self._bug(error)
         self._flush()
 
     def _answer(

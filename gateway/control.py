@@ -12,13 +12,14 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import inspect
 import json
 import logging
 import os
 import socket
 from typing import TYPE_CHECKING, Any, Final
 
-from gateway.errors import UsageError
+from gateway.errors import GatewayError, UsageError
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -31,15 +32,17 @@ _LONGEST_LINE: Final = 1 << 16
 _ANSWER_WITHIN_S: Final = 5.0
 
 Commands = dict[str, "Callable[[], Any]"]
-"""Command name -> function that gives what ``json`` can write."""
+"""Command name -> function that gives, or a coroutine function that returns, what ``json`` can
+write."""
 
 
 class Control:
     """The server side, in the gateway's event loop."""
 
-    def __init__(self, folder: Path, commands: Commands) -> None:
+    def __init__(self, folder: Path, commands: Commands, name: str = NAME) -> None:
         self._folder = folder
-        self._path = folder / NAME
+        self._name = name
+        self._path = folder / name
         self._commands = commands
         self._server: asyncio.Server | None = None
 
@@ -52,7 +55,7 @@ class Control:
         self._opened = os.open(self._folder, os.O_PATH | os.O_CLOEXEC)
         one = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
         try:
-            one.bind(_address(self._opened))
+            one.bind(_address(self._opened, self._name))
             self._path.chmod(0o600)
             self._server = await asyncio.start_unix_server(
                 self._serve, sock=one, limit=_LONGEST_LINE
@@ -84,16 +87,19 @@ class Control:
         except (TimeoutError, OSError, ValueError, KeyError, TypeError, RecursionError) as error:
             return {"error": f"not understood: {error!r}"}
         try:
-            answer = {"result": command()}
+            result = command()
+            answer = {"result": await result if inspect.isawaitable(result) else result}
             json.dumps(answer)
+        except GatewayError as error:
+            return {"error": str(error)}
         except Exception as error:
             _log.exception("a command has failed because of a bug in the gateway")
             return {"error": f"failed: {error!r}"}
         return answer
 
 
-def ask(folder: Path, command: str) -> Any:  # noqa: ANN401 -- whatever JSON came
-    """What the running gateway answers; None when none is running.
+def ask(folder: Path, command: str, name: str = NAME) -> Any:  # noqa: ANN401 -- whatever JSON came
+    """What the running gateway answers; None when none is running. ``name``: of its socket.
 
     Raises UsageError when it runs and does not answer, or may not be asked.
     """
@@ -102,13 +108,13 @@ def ask(folder: Path, command: str) -> Any:  # noqa: ANN401 -- whatever JSON cam
         try:
             opened = os.open(folder, os.O_PATH | os.O_CLOEXEC)
             try:
-                one.connect(_address(opened))
+                one.connect(_address(opened, name))
             finally:
                 os.close(opened)
         except (FileNotFoundError, ConnectionRefusedError):
             return None
         except OSError as error:
-            raise UsageError(f"{folder / NAME}: {error}; are you the gateway's user?") from None
+            raise UsageError(f"{folder / name}: {error}; are you the gateway's user?") from None
         try:
             one.sendall(json.dumps({"command": command}).encode() + b"\n")
             with one.makefile("rb") as file:
@@ -120,6 +126,6 @@ def ask(folder: Path, command: str) -> Any:  # noqa: ANN401 -- whatever JSON cam
     return answer["result"]
 
 
-def _address(folder: int) -> str:
-    """The socket's path, of 32 bytes at most; ``folder``: a descriptor of its folder."""
-    return f"/proc/self/fd/{folder}/{NAME}"
+def _address(folder: int, name: str) -> str:
+    """The socket's path, well below 107 bytes; ``folder``: a descriptor of its folder."""
+    return f"/proc/self/fd/{folder}/{name}"

@@ -39,12 +39,16 @@ class _OncePerSecond(logging.Filter):
 
 
 class _Logfmt(logging.Formatter):
+    def __init__(self, worker: int | None) -> None:
+        super().__init__()
+        self._worker = "" if worker is None else f"worker={worker} "
+
     def format(self, record: logging.LogRecord) -> str:
         when = time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(record.created))
         text = _printable(record.getMessage().replace('"', "'").replace("\n", " | "))
         line = (
             f"{when}.{int(record.msecs):03d}Z level={record.levelname.lower()} "
-            f'room={record.name} msg="{text}"'
+            f'{self._worker}room={record.name} msg="{text}"'
         )
         left_out = getattr(record, "left_out", 0)
         if left_out:
@@ -62,10 +66,10 @@ def _printable(text: str) -> str:
     return "".join(one if one.isprintable() else "\N{REPLACEMENT CHARACTER}" for one in text)
 
 
-def configure(level: int = logging.INFO) -> None:
-    """Send the log of the whole process to standard error."""
+def configure(level: int = logging.INFO, worker: int | None = None) -> None:
+    """Send the log of the whole process to standard error. ``worker``: which of several it is."""
     handler = logging.StreamHandler(sys.stderr)
-    handler.setFormatter(_Logfmt())
+    handler.setFormatter(_Logfmt(worker))
     handler.addFilter(_OncePerSecond())
     logging.basicConfig(level=level, handlers=[handler], force=True)
     # One line a request would be a line a record.

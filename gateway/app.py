@@ -10,6 +10,7 @@ import asyncio
 import contextlib
 import logging
 import os
+from collections import Counter
 from dataclasses import asdict
 from functools import partial
 from importlib.metadata import version
@@ -47,10 +48,16 @@ from gateway.uplink import cloud_sink
 from gateway.vitals.alarms import Alarms
 from gateway.vitals.triage import Config as TriageConfig
 from gateway.vitals.triage import Triage
+from gateway.workers import totals
+from gateway.workers.homes import Homes
+from gateway.workers.leftovers import Leftovers
+from gateway.workers.lifeline import WHOLE
+from gateway.workers.place import outbox_path
 
 if TYPE_CHECKING:
     from gateway.clock import Clock
     from gateway.config.loading import Loaded
+    from gateway.workers.lifeline import Worker
 
 _log = logging.getLogger("gateway")
 
@@ -65,8 +72,9 @@ _EMERGENCIES_PER_S: Final = 10.0
 class Gateway:
     """One gateway. ``await start()``, then ``await ended``, then ``await stop()``."""
 
-    def __init__(self, loaded: Loaded, clock: Clock) -> None:
-        """Reads keys and rosters; touches neither disk nor network for writing.
+    def __init__(self, loaded: Loaded, clock: Clock, worker: Worker = WHOLE) -> None:
+        """Reads keys and rosters; touches neither disk nor network for writing. ``worker``: which
+        part of a gateway of several processes this is.
 
         Raises ConfigError with all that is wrong.
         """
@@ -85,8 +93,11 @@ class Gateway:
         )
         self._alarm_key = secret.alarm_key(local)
         self._sockets = Sockets(configuration.coap.listen)
+        self._worker, self._place = worker, worker.place
         self._writer = Writer(
-            partial(open_store, self._state / "outbox.db"), configuration.outbox, clock
+            partial(open_store, outbox_path(self._state, self._place.number)),
+            self._place.outbox(configuration.outbox),
+            clock,
         )
         self._deliveries = Deliveries(
             self._writer,
@@ -95,6 +106,8 @@ class Gateway:
             random=os.urandom,
             ended=self._end,
         )
+        self._leftovers: Leftovers | None = None
+        self._homes: Homes | None = None
         self._tasks: list[asyncio.Task[None]] = []
         per_s = configuration.limits.device_messages_per_s
         self._rates, self._emergency_rates = Rates(per_s), Rates(_emergencies_per_s(per_s))
@@ -115,7 +128,7 @@ class Gateway:
         self._book = AlarmBook(self._alarm_key, os.urandom, self._writer.keep_alarms, Alarms())
         self._book.restore(await self._writer.alarms())
         self._server = Server(
-            DtlsConfig(associations=configuration.limits.associations),
+            DtlsConfig(associations=self._place.associations(configuration.limits.associations)),
             OpensslServer(self._ward.devices, os.urandom(32), SUITES, self._identity),
             Cookies(os.urandom(32), os.urandom),
             # Not below an earlier run's: a new one begins somewhere else among 2**32 thousands.
@@ -138,10 +151,19 @@ class Gateway:
             on_judged=self._book.judged,
             random=os.urandom,
         )
+        if self._place.count > 1:
+            self._homes = Homes(
+                self._place,
+                intake=self._intake,
+                ward=self._ward,
+                writer=self._writer,
+                clock=self._clock,
+                refresh=self._refresh,
+            )
         self._driver = Driver(
             server=self._server,
             exchanges=self._exchanges,
-            intake=self._intake,
+            intake=self._homes or self._intake,
             writer=self._writer,
             rates=self._rates,
             emergency_rates=self._emergency_rates,
@@ -158,35 +180,57 @@ class Gateway:
         self._driver.connect(self._lane)
         self._open = True
         self._deliveries.start()
-        self.addresses = self._sockets.open()
+        await self._join()
+        self.addresses = self._sockets.open(self._worker.sockets)
         self._control = Control(
             self._state,
             {"status": self.status, "alarms": self._book.listed, "ping": lambda: "here"},
+            self._place.control,
         )
         await self._control.start()
         self._tasks.append(asyncio.create_task(self._sweep(), name="sweep"))
         self._sockets.start(self._driver.receive, self._clock)
+
+    async def _join(self) -> None:
+        """What is shared with other workers, and what those have left that are no more."""
+        if self._place.number == 0:
+            self._leftovers = Leftovers(
+                self._loaded, self._place.count, self._clock, random=os.urandom, ended=self._end
+            )
+            await self._leftovers.start()
+        if self._homes is not None:
+            await self._homes.start(
+                self._worker.links, told=self._driver.told, broken=self._left_alone
+            )
 
     async def stop(self) -> None:
         """Refuse what is new, finish what is accepted, close. What waits stays in the outbox."""
         if self._open:
             driver = self._driver
             driver.refusing = "the gateway is stopping"
+            if self._homes is not None:
+                self._homes.refusing = driver.refusing
             if not self.ended.done():
                 with contextlib.suppress(
                     OutboxError
                 ):  # _failed has told; the rest ends all the same
                     await self._writer.flush()
+            if self._homes is not None:
+                await self._homes.drained(_DRAIN_S)
             self._server.close(None, "the gateway is stopping")
             driver.sweep(self._clock.monotonic())
             await self._lane.stop()
         self._sockets.close()
         await self._deliveries.stop(_DRAIN_S)
+        if self._leftovers is not None:
+            await self._leftovers.stop(_DRAIN_S)
         for task in self._tasks:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
         if hasattr(self, "_control"):
             await self._control.stop()
+        if self._homes is not None:
+            self._homes.close()
         if self._storing:
             await self._writer.close()
 
@@ -211,11 +255,18 @@ class Gateway:
     # -- what the parts call
 
     def _committed(self, batches: list[object]) -> None:
+        if self._homes is not None:
+            batches = self._homes.committed(batches)
         self._driver.committed(batches)
 
     def _failed(self, error: BaseException) -> None:
         _log.critical("the outbox has failed, nothing is acknowledged any more: %s", error)
         self._end(f"outbox: {error}")
+
+    def _left_alone(self, other: int) -> None:
+        if self._driver.refusing is None:
+            _log.critical("worker %d has gone: its patients' records cannot be stored", other)
+            self._end(f"worker {other} has gone")
 
     def _end(self, reason: str) -> None:
         if not self.ended.done():
@@ -246,6 +297,8 @@ class Gateway:
     def status(self) -> dict[str, Any]:
         """Figures of everything, as the control socket and ``outbox status`` show them."""
         wall = self._clock.wall()
+        left = [] if self._leftovers is None else self._leftovers.status()
+        others = Counter() if self._homes is None else self._homes.counts
         return {
             "version": version("ward-gateway"),
             "ward": self._loaded.configuration.gateway.ward,
@@ -254,12 +307,16 @@ class Gateway:
             "associations": len(self._server.associations()),
             "half_open": self._server.half_open(),
             "dtls": dict(self._server.counts),
-            "messages": dict(self._driver.counts),
+            "messages": dict(self._driver.counts + others),
             "exchanges": {"reused": self._exchanges.reused, "shed": self._exchanges.shed},
             "aiocoap_lane": dict(self._lane.counts),
             "unsent_datagrams": self._sockets.unsent,
-            "outbox": asdict(self._writer.status()),
-            "delivery": self._deliveries.status(),
+            "outbox": totals.of_outboxes(
+                [asdict(self._writer.status()), *(outbox for outbox, _ in left)]
+            ),
+            "delivery": totals.of_deliveries(
+                [self._deliveries.status(), *(delivery for _, delivery in left if delivery)]
+            ),
             "latency_ms": {
                 lane: list(values) for lane, values in self._deliveries.latencies.items()
             },

@@ -22,6 +22,7 @@ ROWS = [
     ["gateway.cli"],
     ["gateway.demonstration"],
     ["gateway.app", "gateway.provision"],
+    ["gateway.workers"],
     ["gateway.uplink", "gateway.identity"],
     ["gateway.config"],
     ["gateway.control", "proxy", "cloud", "gateway.reader"],
@@ -53,6 +54,8 @@ PURE = [
     "gateway.dtls.handshake",
     "gateway.dtls.records",
     "gateway.dtls.server",
+    "gateway.workers.totals",
+    "gateway.workers.wire",
 ]
 AMBIENT = {
     "OpenSSL",

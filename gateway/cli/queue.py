@@ -15,6 +15,8 @@ from gateway.clock import SystemClock
 from gateway.errors import UsageError
 from gateway.outbox.salvage import open_store
 from gateway.outbox.writer import Writer
+from gateway.workers import totals
+from gateway.workers.place import outboxes
 
 if TYPE_CHECKING:
     import argparse
@@ -85,15 +87,21 @@ def _rows(outbox: dict[str, Any], delivery: dict[str, Any], now: float) -> list[
 
 async def _from_disk(loaded: Loaded) -> dict[str, Any]:
     configuration = loaded.configuration
-    path = configuration.gateway.state / "outbox.db"
-    if not path.exists():
-        raise UsageError(f"{path}: no outbox yet; `ward-gateway run` makes it")
-    writer = Writer(partial(open_store, path), configuration.outbox, SystemClock())
-    await writer.start(on_committed=lambda tokens: None, on_failure=lambda error: None)
-    try:
-        return asdict(writer.status())
-    finally:
-        await writer.close()
+    paths = outboxes(configuration.gateway.state)
+    if not paths:
+        raise UsageError(
+            f"{configuration.gateway.state}: no outbox yet; `ward-gateway run` makes it"
+        )
+    found = []
+    for path in paths:
+        writer = Writer(partial(open_store, path), configuration.outbox, SystemClock())
+        await writer.start(on_committed=lambda tokens: None, on_failure=lambda error: None)
+        try:
+            found.append(asdict(writer.status()))
+        finally:
+            await writer.close()
+    quota = {name: found[0][name] for name in ("max_bytes", "reserve_bytes")}
+    return {**totals.of_outboxes(found), **quota}
 
 
 def _alarms(args: argparse.Namespace) -> int:

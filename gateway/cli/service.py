@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import asyncio
 import os
 import signal
@@ -18,11 +19,14 @@ from gateway.dtls import selftest
 from gateway.errors import GatewayError, UsageError
 from gateway.ingress.udp import Sockets
 from gateway.lane import Lane
+from gateway.roster import secret
 from gateway.telemetry import log
 from gateway.uplink import cloud_sink
+from gateway.workers import lifeline, moving
+from gateway.workers.supervisor import Supervisor
 
 if TYPE_CHECKING:
-    import argparse
+    import socket
     from collections.abc import Callable
 
     from gateway.config.loading import Loaded
@@ -33,32 +37,51 @@ _DISK_FREE = 256 << 20
 
 def add_parser(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     """Add ``run`` and ``check``."""
-    commands.add_parser("run", help="the gateway, until SIGTERM").set_defaults(run=_run)
+    run = commands.add_parser("run", help="the gateway, until SIGTERM")
+    run.add_argument("--worker", help=argparse.SUPPRESS)
+    run.set_defaults(run=_run)
     commands.add_parser("check", help="is everything there that `run` needs?").set_defaults(
         run=_check
     )
 
 
 def _run(args: argparse.Namespace) -> int:
+    loaded, clock = places.loaded(args), SystemClock()
+    if args.worker is not None:
+        worker, line = lifeline.join(args.worker)
+        log.configure(worker=worker.place.number)
+        return asyncio.run(_serve(Gateway(loaded, clock, worker), line))
     log.configure()
-    return asyncio.run(_serve(Gateway(places.loaded(args), SystemClock())))
+    # Also where there are workers: what is wrong is told here, once.
+    gateway = Gateway(loaded, clock)
+    section, workers = loaded.configuration.gateway, loaded.configuration.coap.workers
+    moving.settle(section.state, workers, secret.load(section.state), clock.wall())
+    return asyncio.run(_serve(gateway if workers == 1 else Supervisor(loaded)))
 
 
-async def _serve(gateway: Gateway) -> int:
+async def _serve(gateway: Gateway | Supervisor, line: socket.socket | None = None) -> int:
+    """Until a signal, or until it cannot go on. ``line``: of a worker, to its supervisor."""
     loop = asyncio.get_running_loop()
     told: asyncio.Future[str] = loop.create_future()
 
     def stop(name: str) -> None:
-        if told.done():
+        if not told.done():
+            told.set_result(name)
+        elif line is None:
             os._exit(1)  # the second signal: at once
-        told.set_result(name)
+        # A worker hears it twice where a service manager tells every process.
 
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stop, number.name)
     loop.add_signal_handler(signal.SIGHUP, gateway.reload)
+    if line is not None:
+        lifeline.hold(line)
     try:
         await gateway.start()
-        print(f"ward gateway listening on coaps {', '.join(gateway.addresses)}", flush=True)
+        if line is not None:
+            lifeline.ready(line)
+        else:
+            print(f"ward gateway listening on coaps {', '.join(gateway.addresses)}", flush=True)
         await asyncio.wait([told, gateway.ended], return_when=asyncio.FIRST_COMPLETED)
     finally:
         await gateway.stop()

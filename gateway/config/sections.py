@@ -9,6 +9,8 @@ from gateway.cose import epochs
 from gateway.dtls import server
 from gateway.outbox import writer
 
+MOST_WORKERS = 64
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class GatewaySection:
@@ -34,6 +36,12 @@ class CoapSection:
 
     listen: tuple[str, ...] = ("0.0.0.0:5684", "[::]:5684")
     """Addresses for coaps (CoAP over DTLS 1.2), UDP."""
+    workers: int = 1
+    """Processes that share them, so that more cores than one count: at most one a core."""
+
+    def __post_init__(self) -> None:
+        if not 1 <= self.workers <= MOST_WORKERS:
+            raise ValueError(f"workers must be 1 to {MOST_WORKERS}: one a core is the most of use")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -1,0 +1,129 @@
+"""Outboxes of workers that are no more: what waits in them is delivered, and nothing comes in.
+
+The first worker opens them beside its own. Each has its own writer and pumps, and rests once it is
+empty; its file stays, with its figures and its dead letters, for when that worker comes back.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+from dataclasses import asdict
+from functools import partial
+from typing import TYPE_CHECKING, Any, Final
+
+from gateway.delivery.deliveries import Deliveries
+from gateway.outbox.salvage import open_store
+from gateway.outbox.writer import Config, Writer
+from gateway.uplink import cloud_sink
+from gateway.workers.place import outbox_path, outboxes
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from pathlib import Path
+
+    from gateway.clock import Clock
+    from gateway.config.loading import Loaded
+
+_log = logging.getLogger("workers")
+
+_LOOK_S: Final = 1.0
+"""How often it is looked whether one is empty."""
+
+_NO_QUOTA: Final = Config(max_bytes=1, reserve_bytes=0)
+"""Nothing comes in; what is there counts as it is."""
+
+
+class Leftovers:
+    """All of them. ``ended``: hears why one cannot go on; the gateway cannot then."""
+
+    def __init__(
+        self,
+        loaded: Loaded,
+        count: int,
+        clock: Clock,
+        *,
+        random: Callable[[int], bytes],
+        ended: Callable[[str], None],
+    ) -> None:
+        """``count``: of the workers that there are."""
+        state = loaded.configuration.gateway.state
+        current = {outbox_path(state, number) for number in range(count)}
+        self._left = [
+            _Leftover(path, loaded, clock, random, ended)
+            for path in outboxes(state)
+            if path not in current
+        ]
+
+    async def start(self) -> None:
+        """Open them and deliver. Raises OutboxError."""
+        for one in self._left:
+            await one.start()
+
+    async def stop(self, grace_s: float) -> None:
+        """Let deliveries in flight finish for up to ``grace_s``; what is left stays."""
+        await asyncio.gather(*(one.stop(grace_s) for one in self._left))
+
+    def status(self) -> list[tuple[dict[str, Any], dict[str, Any]]]:
+        """``outbox`` and ``delivery`` of each, as in the status of a worker; the second is empty
+        for one in which nothing waited."""
+        return [one.status() for one in self._left]
+
+
+class _Leftover:
+    def __init__(
+        self,
+        path: Path,
+        loaded: Loaded,
+        clock: Clock,
+        random: Callable[[int], bytes],
+        ended: Callable[[str], None],
+    ) -> None:
+        self._path = path
+        self._ended = ended
+        self._writer = Writer(partial(open_store, path), _NO_QUOTA, clock)
+        self._deliveries = Deliveries(
+            self._writer, partial(cloud_sink, loaded), clock=clock, random=random, ended=ended
+        )
+        self._stopping = asyncio.Event()
+        self._grace_s = _LOOK_S
+        self._life: asyncio.Task[None] | None = None
+
+    async def start(self) -> None:
+        await self._writer.start(on_committed=lambda tokens: None, on_failure=self._failed)
+        if self._waiting():
+            _log.warning(
+                "%s: of a worker that is no more; %d records wait in it and are delivered",
+                self._path.name,
+                self._waiting(),
+            )
+            self._deliveries.start()
+        self._life = asyncio.create_task(self._live(), name=f"deliver {self._path.name}")
+
+    async def stop(self, grace_s: float) -> None:
+        self._grace_s = grace_s
+        self._stopping.set()
+        if self._life is not None:
+            await self._life
+
+    async def _live(self) -> None:
+        """Until it is empty or to be stopped."""
+        while self._waiting() and not self._stopping.is_set():
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(self._stopping.wait(), _LOOK_S)
+        await self._deliveries.stop(self._grace_s)
+        await self._writer.close()
+
+    def _waiting(self) -> int:
+        return sum(lane.rows for lane in self._writer.status().lanes.values())
+
+    def _failed(self, error: BaseException) -> None:
+        _log.critical("%s has failed: %s", self._path.name, error)
+        self._ended(f"{self._path.name}: {error}")
+
+    def status(self) -> tuple[dict[str, Any], dict[str, Any]]:
+        outbox = asdict(self._writer.status())
+        # Nothing can come in: room that it does not have.
+        outbox["max_bytes"] = outbox["reserve_bytes"] = 0
+        return outbox, self._deliveries.status()

@@ -44,8 +44,12 @@ class Load:
         self._in_flight: int = arguments["in_flight"]
         self._rate: float | None = arguments["rate"]
         first, count = arguments["first"], arguments["associations"]
+        # An address of its own each time (all of 127.0.0.0/8 is this machine): a server that does
+        # not forget associations, as aiocoap's, could not shake hands on a port used again.
+        high, low = divmod(arguments["boot"] & 0xFFFF, 256)
+        source = f"127.1.{high}.{low}"
         self._all = [
-            Requester(number, ("127.0.0.1", arguments["port"]))
+            Requester(number, ("127.0.0.1", arguments["port"]), source)
             for number in range(first, first + count)
         ]
         self._by_descriptor = {one.socket.fileno(): one for one in self._all}

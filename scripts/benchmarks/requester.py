@@ -45,9 +45,11 @@ class Answer(NamedTuple):
 class Requester:
     """See the module. ``finished`` before ``fill``: connect, prepare, fill, then turn and look."""
 
-    def __init__(self, number: int, address: tuple[str, int]) -> None:
+    def __init__(self, number: int, address: tuple[str, int], source: str = "") -> None:
+        """source: the node's own IP address, unless it does not matter."""
         self.number = number
         self.socket = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+        self.socket.bind((source, 0))
         self.socket.connect(address)
         self.in_flight = 0
         """To be kept in flight; 0 ends sending."""

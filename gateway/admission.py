@@ -8,6 +8,7 @@ key or certificate, and a certificate that runs out, end what was agreed with th
 from __future__ import annotations
 
 import logging
+from itertools import takewhile
 from typing import TYPE_CHECKING
 
 from gateway.errors import ConfigError
@@ -26,17 +27,14 @@ class Admission:
         self._ward = ward
         self._server = server
         self._proofs = self._current()
-        self._expiring = self._soonest_last()
+        self._expiring = self._soonest_first()
 
     def refresh(self, today: str) -> None:
         """Take in what has changed. ``today``: ISO 8601, UTC, to the second.
 
         A roster that cannot be read stays as it was, and the log says so.
         """
-        expired = []
-        while self._expiring and self._expiring[-1][0] <= today:
-            expired.append(self._expiring.pop()[1])
-        self._end(expired, "certificate expired")
+        self._end(self._expired(today), "certificate expired")
         changed = True
         try:
             changed = self._ward.refresh()
@@ -50,9 +48,18 @@ class Admission:
     def _compare(self) -> None:
         before, self._proofs = self._proofs, self._current()
         gone = [device for device, proof in before.items() if self._proofs.get(device) != proof]
-        self._expiring = self._soonest_last()
+        self._expiring = self._soonest_first()
         self._end(gone, "revoked")
         _log.info("rosters read again: %d devices may come", len(self._proofs))
+
+    def _expired(self, today: str) -> list[str]:
+        """Those that are connected all the same: a handshake may end after the certificate that it
+        began with, and a clock that was set back lets one in again.
+
+        A certificate is good until the end of its last second (RFC 5280 section 4.1.2.5).
+        """
+        passed = takewhile(lambda entry: entry[0] < today, self._expiring)
+        return [device for _, device in passed if self._server.of_device(device)]
 
     def _end(self, devices: list[str], why: str) -> None:
         connected = [device for device in devices if self._server.of_device(device)]
@@ -70,13 +77,10 @@ class Admission:
             if one.revoked is None
         }
 
-    def _soonest_last(self) -> list[tuple[str, str]]:
+    def _soonest_first(self) -> list[tuple[str, str]]:
         """(expires, device) of every certificate that counts."""
         return sorted(
-            (
-                (one.expires, one.id)
-                for one in self._ward.devices.all()
-                if one.expires is not None and one.revoked is None
-            ),
-            reverse=True,
+            (one.expires, one.id)
+            for one in self._ward.devices.all()
+            if one.expires is not None and one.revoked is None
         )

@@ -11,12 +11,22 @@ from __future__ import annotations
 from itertools import islice
 from typing import TYPE_CHECKING, Final, NamedTuple
 
-from gateway.dtls.records import ALERT, APPLICATION_DATA, HANDSHAKE, HEADER_LENGTH, split_untrusted
+from gateway.dtls.records import (
+    ALERT,
+    APPLICATION_DATA,
+    EPOCH_1,
+    HANDSHAKE,
+    HEADER,
+    HEADER_LENGTH,
+    split_untrusted,
+)
 from gateway.endpoint import Endpoint
 from gateway.errors import DtlsError
 
 if TYPE_CHECKING:
     from gateway.dtls.records import Opener, Protector
+
+_unpack_header: Final = HEADER.unpack_from
 
 _HELLO_REQUEST: Final = 0
 _CLIENT_HELLO: Final = 1
@@ -24,7 +34,6 @@ _FINISHED: Final = 20
 _CLOSE_NOTIFY: Final = bytes((1, 0))
 _NO_RENEGOTIATION: Final = bytes((1, 100))
 _FATAL: Final = 2
-_EPOCH_1: Final = b"\0\1"
 _QUICKEST_REPEAT_S: Final = 0.5
 _RECORDS: Final = 16
 """Looked at in one datagram: 64 KiB of empty ones would cost milliseconds each."""
@@ -89,36 +98,42 @@ class Association:
         section 4.1.2.7); nothing ends an association but an authentic alert. After this look at
         ``closed``, and send :meth:`replies`.
         """
-        # One whole record is what every node sends; the loop below is for the others.
-        if (
-            len(datagram) >= HEADER_LENGTH
-            and datagram[0] == APPLICATION_DATA
-            and (datagram[11] << 8 | datagram[12]) == len(datagram) - HEADER_LENGTH
-        ):
-            if datagram[3:5] != _EPOCH_1:
-                return []
-            try:
-                plaintext = self._opener.open_untrusted(datagram)
-            except DtlsError:
-                self.failed_records += 1
-                return []
-            self.heard = now
-            return [plaintext]
+        if len(datagram) < HEADER_LENGTH:
+            return []
+        content_type, version, counter, length = _unpack_header(datagram)
+        if content_type != APPLICATION_DATA or length != len(datagram) - HEADER_LENGTH:
+            return self._receive_many_untrusted(datagram, now)
+        # One whole record is what every node sends.
+        if counter >> 48 != EPOCH_1:
+            return []
+        try:
+            plaintext = self._opener.open_parsed_untrusted(
+                datagram, content_type, version, counter, length
+            )
+        except DtlsError:
+            self.failed_records += 1
+            return []
+        self.heard = now
+        return [plaintext]
+
+    def _receive_many_untrusted(self, datagram: bytes, now: float) -> list[bytes]:
         plaintexts = []
         for record in islice(split_untrusted(datagram), _RECORDS):
-            if record[3:5] != _EPOCH_1:
+            content_type, version, counter, length = _unpack_header(record)
+            if counter >> 48 != EPOCH_1 or content_type not in (APPLICATION_DATA, ALERT):
                 continue
             try:
-                if record[0] == APPLICATION_DATA:
-                    plaintexts.append(self._opener.open_untrusted(record))
-                elif record[0] == ALERT:
-                    self._alert(self._opener.open_untrusted(record))
-                else:
-                    continue
+                plaintext = self._opener.open_parsed_untrusted(
+                    record, content_type, version, counter, length
+                )
             except DtlsError:
                 self.failed_records += 1
                 continue
             self.heard = now
+            if content_type == APPLICATION_DATA:
+                plaintexts.append(plaintext)
+            else:
+                self._alert(plaintext)
         return plaintexts
 
     def replies(self, datagram: bytes, now: float) -> list[bytes]:
@@ -128,7 +143,8 @@ class Association:
         4.2.4). A hello inside the association asks to renegotiate: refused.
         """
         for record in islice(split_untrusted(datagram), _RECORDS):
-            if record[0] != HANDSHAKE or record[3:5] != _EPOCH_1:
+            content_type, _, counter, _ = _unpack_header(record)
+            if content_type != HANDSHAKE or counter >> 48 != EPOCH_1:
                 continue
             try:
                 # Not the window's business: a peer may repeat the very same record.

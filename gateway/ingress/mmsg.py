@@ -1,8 +1,8 @@
 """Many datagrams by one system call: ``recvmmsg`` and ``sendmmsg`` of Linux (man 2 recvmmsg).
 
-One call a datagram costs 4.1 us of CPU to receive and answer over the loopback, this 3.2, most of
-which is the kernel's own work. Another thread that wants the interpreter is let in once a burst and
-not once a datagram: beside one that computes all the time, a burst of 100 took some 20 ms and takes 2.
+With a call for each, a datagram costs 4.0 us of CPU to receive and answer over the loopback, so
+3.2, most of it the kernel's own work. Another thread that wants the interpreter is let in once a
+burst and not once a datagram: beside one that always computes, 100 took some 20 ms and take 2.
 
 The structures that the kernel reads are laid out once, as arrays of the machine's words, so that a
 burst fills them by slices. Addresses are `struct sockaddr` as bytes (man 7 ip, man 7 ipv6).

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import random
+
 import pytest
 
 from gateway.dtls.records import (
@@ -72,13 +74,56 @@ def test_any_flipped_bit_is_refused_and_leaves_the_window_alone(suite: str) -> N
     protector, opener = pair(suite)
     record = protector.protect(APPLICATION_DATA, b"72 beats")
     for at in range(len(record) * 8):
-        if 88 <= at < 104:
-            continue  # the length of the fragment: whoever cut the datagram has checked it
         broken = bytearray(record)
         broken[at // 8] ^= 1 << at % 8
         with pytest.raises(DtlsError):
             opener.open_untrusted(bytes(broken))
     assert opener.open_untrusted(record) == b"72 beats"
+
+
+def test_the_window_is_that_of_the_rfc(suite: str) -> None:
+    """Beside a model of section 4.1.2.6 that remembers everything."""
+    key, salt = b"k" * SUITES[suite].key_length, b"s" * SUITES[suite].salt_length
+    for seed in range(30):
+        weather = random.Random(seed)
+        opener, accepted, at = Opener(suite, key, salt), set[int](), 0
+        for _ in range(100):
+            at = max(0, at + weather.choice((1, 1, 1, 2, -1, -62, -63, -64, 62, 63, 64, 65, 1000)))
+            record = Protector(suite, key, salt, at).protect(APPLICATION_DATA, b"%d" % at)
+            if at in accepted or at <= max(accepted, default=-1) - WINDOW:
+                with pytest.raises(DtlsError, match="replayed"):
+                    opener.open_untrusted(record)
+            else:
+                assert opener.open_untrusted(record) == b"%d" % at
+                accepted.add(at)
+
+
+def test_a_record_has_the_layout_of_the_rfc(suite: str) -> None:
+    """Put together here by the letter of RFC 5246 section 6.2.3.3, and of RFC 5288 and 7905."""
+    _, make, key_length, salt_length, tag_length = SUITES[suite]
+    key, salt = bytes(range(key_length)), bytes(range(100, 100 + salt_length))
+    number = bytes.fromhex("0001 0a0b0c0d0e0f")
+    aad = number + bytes((APPLICATION_DATA, 0xFE, 0xFD, 0, 5))
+    if salt_length == 4:
+        body = number + make(key).encrypt(salt + number, b"72bpm", aad)
+    else:
+        nonce = bytes(a ^ b for a, b in zip(bytes(4) + number, salt, strict=True))
+        body = make(key).encrypt(nonce, b"72bpm", aad)
+    expected = bytes((APPLICATION_DATA, 0xFE, 0xFD)) + number + bytes((0, len(body))) + body
+    protector = Protector(suite, key, salt, 0x0A0B0C0D0E0F)
+    assert protector.protect(APPLICATION_DATA, b"72bpm") == expected
+    assert len(body) == 5 + tag_length + (8 if salt_length == 4 else 0)
+    assert Opener(suite, key, salt).open_untrusted(expected) == b"72bpm"
+
+
+def test_the_explicit_nonce_is_the_senders_choice() -> None:
+    """RFC 6655 section 3: need not be the sequence number."""
+    number, explicit = bytes.fromhex("0001 000000000007"), b"whatever"
+    aad = number + bytes((APPLICATION_DATA, 0xFE, 0xFD, 0, 2))
+    aead = SUITES["PSK-AES128-CCM8"].make(b"k" * 16)
+    body = explicit + aead.encrypt(b"salt" + explicit, b"72", aad)
+    record = bytes((APPLICATION_DATA, 0xFE, 0xFD)) + number + bytes((0, len(body))) + body
+    assert Opener("PSK-AES128-CCM8", b"k" * 16, b"salt").open_untrusted(record) == b"72"
 
 
 def test_a_forged_far_number_does_not_shut_out_the_next_record(suite: str) -> None:
@@ -115,9 +160,22 @@ def test_numbers_never_repeat() -> None:
 
 def test_short_records_are_refused(suite: str) -> None:
     _, opener = pair(suite)
-    for length in range(13, 21):
-        with pytest.raises(DtlsError):
-            opener.open_untrusted((b"\x17\xfe\xfd\0\1" + bytes(16))[:length])
+    for length in range(22):
+        claimed = max(0, length - 13).to_bytes(2, "big")
+        record = (b"\x17\xfe\xfd\0\1" + bytes(6) + claimed + bytes(8))[:length]
+        with pytest.raises(DtlsError, match="shorter"):
+            opener.open_untrusted(record)
+        with pytest.raises(DtlsError, match="shorter"):
+            opener.authenticate_untrusted(record)
+
+
+def test_more_or_less_than_one_record_is_refused(suite: str) -> None:
+    protector, opener = pair(suite)
+    record = protector.protect(APPLICATION_DATA, b"72 beats")
+    for other in (record[:-1], record + b"\0", record + record):
+        with pytest.raises(DtlsError, match="not one whole record"):
+            opener.open_untrusted(other)
+    assert opener.open_untrusted(record) == b"72 beats"
 
 
 def test_key_block_is_cut_in_the_order_of_the_rfc() -> None:

@@ -2,8 +2,8 @@
 
 Everything that can be done before the window is done before: handshakes, and protecting every
 request. In the window it sends and receives; afterwards every answer is opened and checked. The
-load is closed (each association keeps a number of requests in flight) or open (so many requests a
-second, on schedule, whatever is answered).
+load is closed (each association keeps a number of requests in flight, or all together do and take
+turns) or open (so many requests a second, on schedule, whatever is answered).
 
 Arguments: one JSON object. Standard output: ``ready``; after a line on standard input, the window,
 then ``end``; then the result as one JSON object (see measure.py). A second line ends the process
@@ -13,6 +13,7 @@ and with it the associations.
 from __future__ import annotations
 
 import gc
+import itertools
 import json
 import math
 import resource
@@ -40,8 +41,9 @@ class Load:
     """All associations of one run."""
 
     def __init__(self, arguments: dict[str, Any]) -> None:
-        self._told = {key: arguments[key] for key in ("associations", "in_flight")}
+        self._told = {key: arguments[key] for key in ("associations", "in_flight", "in_turns")}
         self._in_flight: int = arguments["in_flight"]
+        self._in_turns: int | None = arguments["in_turns"]
         self._rate: float | None = arguments["rate"]
         first, count = arguments["first"], arguments["associations"]
         # An address of its own each time (all of 127.0.0.0/8 is this machine): a server that does
@@ -70,6 +72,7 @@ class Load:
         self._poll = select.epoll()
         for descriptor in self._by_descriptor:
             self._poll.register(descriptor, select.EPOLLIN)
+        self._rotation = itertools.cycle(self._all)
         self._next_look = 0.0
         self._began = self._ended = 0.0
 
@@ -78,14 +81,17 @@ class Load:
         self._began = time.perf_counter()
         self._next_look = self._began + _LOOK_S
         until = self._began + seconds
-        if self._rate is None:
-            for one in self._all:
-                one.in_flight = self._in_flight
-                one.send(self._in_flight, time.perf_counter())
+        if self._rate is not None:
+            self._open_loop(self._rate, until)
+        else:
+            if self._in_turns is not None:
+                self._send_in_turn(self._in_turns)
+            else:
+                for one in self._all:
+                    one.in_flight = self._in_flight
+                    one.send(self._in_flight, time.perf_counter())
             while time.perf_counter() < until and not any(self._turns(0.05)):
                 pass
-        else:
-            self._open_loop(self._rate, until)
         self._ended = time.perf_counter()
         for one in self._all:
             one.in_flight = 0
@@ -102,12 +108,22 @@ class Load:
             for _ in self._turns(_TICK_S, overdue=False):
                 pass
 
+    def _send_in_turn(self, count: int) -> list[bool]:
+        """A request of each of the next associations; whether each ran dry."""
+        now, dry = time.perf_counter(), []
+        for one in itertools.islice(self._rotation, count):
+            one.send(1, now)
+            dry.append(one.dry)
+        return dry
+
     def _turns(self, wait: float, *, overdue: bool = True) -> list[bool]:
         """Serve every association that has an answer; whether each ran dry."""
         dry = []
         for descriptor, _ in self._poll.poll(wait):
             one = self._by_descriptor[descriptor]
-            one.turn(time.perf_counter())
+            came = one.turn(time.perf_counter())
+            if self._in_turns is not None and not self._ended:
+                dry += self._send_in_turn(came)
             dry.append(one.dry)
         now = time.perf_counter()
         if overdue and now >= self._next_look:

@@ -114,8 +114,9 @@ class Generator:
 class Load(Generator):
     """Requests (load.py). Ready: connected, and every request is protected.
 
-    associations: devices ``bench-<first>`` and on, with ``in_flight`` requests each (closed load);
-    or, with ``rate``, so many requests a second over all of them, whatever is answered (open load).
+    associations: devices ``bench-<first>`` and on, with ``in_flight`` requests each (closed load),
+    but not above ``total``: with less than one for each, they take turns. Or, with ``rate``, so
+    many requests a second over all of them, whatever is answered (open load).
     expected: requests a second that it may come to; so many are prepared. Or each: requests of an
     association; the window then ends when they are sent.
     boot: a number that this server has not had yet.
@@ -133,13 +134,14 @@ class Load(Generator):
         seconds: float,
         boot: int,
         in_flight: int = 8,
+        total: int | None = None,
         rate: float | None = None,
         expected: float = 150_000.0,
         each: int | None = None,
         first: int = 0,
     ) -> None:
-        if server.in_flight is not None:
-            in_flight = max(1, min(in_flight, server.in_flight // associations))
+        most = min(total or in_flight * associations, server.in_flight or in_flight * associations)
+        in_flight = max(1, min(in_flight, most // associations))
         if each is None:
             each = int((rate or expected) * seconds / associations * 1.05) + 2 * in_flight
         arguments = {
@@ -152,6 +154,7 @@ class Load(Generator):
             "associations": associations,
             "first": first,
             "in_flight": in_flight,
+            "in_turns": most if most < associations and rate is None else None,
             "rate": rate,
             "seconds": seconds,
             "each": min(each, MOST),

@@ -52,7 +52,7 @@ class Requester:
         self.socket.bind((source, 0))
         self.socket.connect(address)
         self.in_flight = 0
-        """To be kept in flight; 0 ends sending."""
+        """To be kept in flight; 0: nothing is sent but by :meth:`send`."""
         self.resent = 0
         self.careful = False
         self.dry = False
@@ -136,10 +136,12 @@ class Requester:
             self._sends.append((now, first + count))
         self._sent = first + count
 
-    def turn(self, now: float) -> None:
-        """The socket is readable."""
+    def turn(self, now: float) -> int:
+        """The socket is readable: answers that came. Sends as many, if some are to be in flight."""
         if self.careful:
+            before = len(self.answers)
             self._take(now)
+            came = len(self.answers) - before
             lacking = self.in_flight - len(self._waiting)
         else:
             received, receive = self._received, self.socket.recv
@@ -150,9 +152,11 @@ class Requester:
             except BlockingIOError:
                 pass
             self._receives.append((now, len(received)))
-            lacking = len(received) - before if self.in_flight else 0
+            came = len(received) - before
+            lacking = came if self.in_flight else 0
         if lacking > 0:
             self.send(lacking, now)
+        return came
 
     def look(self, now: float) -> None:
         """Call about four times a second: what is overdue is sent again."""

@@ -14,11 +14,18 @@ from typing import TYPE_CHECKING
 import psutil
 
 from gateway import demonstration, provision
+from gateway.lane import Lane
+from gateway.outbox.entry import Entry
+from gateway.outbox.store import Store
 from gateway.roster.devices import Devices, new_device
 from servers import DEVICES, KEY, Running, ending
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+
+_AT_ONCE = 10_000
+_SEALED_BYTES = 380
+"""Of a pack of the load."""
 
 
 class Ward:
@@ -55,6 +62,31 @@ class Ward:
         devices = Devices(self.folder / "state" / "devices.json")
         made = provision.add_certified_device(self.folder, devices, device, wall=wall)
         return made.certificate.parent
+
+    def fill(self, records: int) -> None:
+        """Let so many routine records wait in the outbox. They have the size of the load's, but no
+        key fits them: for measuring beside a backlog, not for delivering it."""
+        store = Store(self.folder / "state" / "outbox.db")
+        now_ms = int(time.time() * 1000)
+        for first in range(0, records, _AT_ONCE):
+            store.begin()
+            store.add(
+                Lane.ROUTINE,
+                [
+                    Entry(
+                        id=(now_ms << 80 | number).to_bytes(16, "big"),
+                        lane=Lane.ROUTINE,
+                        patient=number.to_bytes(16, "big"),
+                        received_ms=now_ms,
+                        epoch=bytes(16),
+                        sealed=os.urandom(_SEALED_BYTES),
+                        key=None,
+                    )
+                    for number in range(first, min(first + _AT_ONCE, records))
+                ],
+            )
+            store.commit()
+        store.close()
 
     @contextlib.contextmanager
     def program(self, *words: str, **settings: str) -> Iterator[psutil.Process]:

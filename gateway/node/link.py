@@ -192,7 +192,8 @@ class Link(asyncio.DatagramProtocol):
             await asyncio.wait([self._changed], timeout=timeout_s)
         if self._changed.done():
             self._changed = self._loop.create_future()
-        if self._error is not None:
+        # What was said before the goodbye counts.
+        if self._error is not None and not self._answers:
             raise LinkError(str(self._error))
 
     def _flush(self, client: Client) -> None:

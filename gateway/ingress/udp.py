@@ -124,8 +124,9 @@ class Sockets:
                 one.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
             for _ in range(1, count):
                 shares.append([])
-                for one in shares[0]:
-                    shares[-1].append(_bind(_name(one), shared=True))
+                for place, one in zip(self._listen, shares[0], strict=True):
+                    host, port = place.rpartition(":")[0], one.getsockname()[1]
+                    shares[-1].append(_bind(f"{host}:{port}", shared=True))
         except OSError as error:
             raise ConfigError([f"[coap] workers: a port cannot be shared ({error})"]) from None
         return shares

@@ -116,7 +116,6 @@ class Homes:
             link = self._links.get(at)
             refusal = _no_link() if link is None else link.refusal(offer.kind)
             if refusal is not None:
-                self.counts[refusal.kind] += 1
                 found[place] = refusal
                 continue
             handed = found[place] = Handed()
@@ -136,7 +135,10 @@ class Homes:
 
     def _home(self, offer: Offer) -> int | None:
         """None: of a device that is not known (any more); the intake says so."""
-        assignment = self._ward.assignment(offer.endpoint.device)
+        try:
+            assignment = self._ward.assignment(offer.endpoint.device)
+        except Exception:
+            return None  # a bug, which the intake meets for this offer alone
         return None if assignment is None else home(assignment.pseudonym, self._place.count)
 
     # -- what other workers want
@@ -149,7 +151,10 @@ class Homes:
             refused = dict.fromkeys(range(len(offers)), away)
         elif not all(self._is_mine(offer) for offer in offers):
             # The other worker may have seen a change of the roster before this one did.
-            self._refresh()
+            try:
+                self._refresh()
+            except Exception:
+                _log.exception("the rosters were not looked at because of a bug")
             differ = OutboxFull("the roster has just changed", _RETRY_ROSTER_S)
             refused = {
                 place: differ

@@ -87,6 +87,7 @@ class Stream:
         "quality_at",
         "rhythms",
         "rules",
+        "values",
     )
 
     def __init__(self, device: str, rules: list[Rule]) -> None:
@@ -106,6 +107,8 @@ class Stream:
         """More than LOST_S of beats is missing before the first of ``beats``."""
         self.rhythms: list[str] = []
         """Verdicts of the node itself."""
+        self.values: list[Observation] = []
+        """Everything but beats."""
         self.declared = False
         """The node called this pack an emergency."""
         self.offset = 0.0
@@ -156,8 +159,9 @@ class Stream:
             self.heard_at = wall
             self.offset = wall - newest
         self.rhythms.clear()
-        if observations.values:
-            self._absorb_values(observations.values, latest)
+        self.values = observations.values
+        if self.values:
+            self._absorb_values(self.values, latest)
         beats = observations.beats
         if beats:
             self._absorb_beats(beats, before)

@@ -39,7 +39,6 @@ class Limits:
     """Signal quality below which a missing beat is no evidence (verify)."""
 
 
-@rules.register(NAME)
 class Asystole:
     """Raised by the beat that ends a gap, or the first pack that shows 4 s of silence."""
 
@@ -80,3 +79,6 @@ class Asystole:
 
     def _finding(self, seconds: float, since: float) -> Finding:
         return Finding(NAME, Priority.EMERGENCY, f"no heartbeat for {seconds:.1f} s", since)
+
+
+rules.register(NAME)(Asystole)

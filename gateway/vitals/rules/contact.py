@@ -19,7 +19,6 @@ class Limits:
     """No settings."""
 
 
-@rules.register(NAME)
 class Contact:
     """Technical: it says that nothing is known, not that the patient is well or ill."""
 
@@ -39,3 +38,6 @@ class Contact:
         if self._since is None:
             self._since = patient.wall
         return Finding(NAME, Priority.TECHNICAL, "sensor off the skin", self._since)
+
+
+rules.register(NAME)(Contact)

@@ -33,7 +33,6 @@ class Limits:
     """Over when as many beats are at least this fast."""
 
 
-@rules.register(NAME)
 class ExtremeBradycardia:
     """Raised by the beat that completes the run."""
 
@@ -57,3 +56,6 @@ class ExtremeBradycardia:
             f"heart rate below {config.rate:g}/min for {config.beats} beats",
             self._run.since + stream.offset,
         )
+
+
+rules.register(NAME)(ExtremeBradycardia)

@@ -33,7 +33,6 @@ class Limits:
     """Over when as many beats are at most this fast."""
 
 
-@rules.register(NAME)
 class ExtremeTachycardia:
     """Raised by the beat that completes the run."""
 
@@ -57,3 +56,6 @@ class ExtremeTachycardia:
             f"heart rate above {config.rate:g}/min for {config.beats} beats",
             self._run.since + stream.offset,
         )
+
+
+rules.register(NAME)(ExtremeTachycardia)

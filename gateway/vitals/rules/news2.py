@@ -63,12 +63,12 @@ def score(values: Mapping[str, Value], *, hypercapnic: bool = False) -> News2:
     """
     # Only SpO2 on scale 2 looks at another item.
     oxygen = bool(values.get("o2")) if hypercapnic else None
-    scores = [_item(name, value, oxygen) for name, value in values.items()]
-    return News2(sum(scores), 3 in scores, _missing(tuple(values)))
+    points = [_item(name, value, oxygen) for name, value in values.items()]
+    return News2(sum(points), 3 in points, _missing(frozenset(values)))
 
 
-@lru_cache(maxsize=64)
-def _missing(known: tuple[str, ...]) -> tuple[str, ...]:
+@lru_cache(maxsize=128)
+def _missing(known: frozenset[str]) -> tuple[str, ...]:
     return tuple(name for name in MAX_AGE_S if name not in known)
 
 
@@ -103,35 +103,48 @@ class Limits:
     """Patients on SpO2 scale 2 (target 88 to 92 %)."""
 
 
-@rules.register(NAME)
 class News2Rule:
     """Of the latest values of all devices of a patient."""
 
     Config: ClassVar = Limits
     whole_patient: ClassVar = True
 
-    __slots__ = ("_config", "_finding", "_known", "_news2")
+    __slots__ = ("_config", "_finding", "_known", "_news2", "_oldest_ends")
 
     def __init__(self, config: Limits) -> None:
         self._config = config
         self._known: dict[str, Value] = {}
+        self._oldest_ends = inf
+        """No item that is known becomes too old before (gateway's time)."""
         self._news2: News2 | None = None
         self._finding: Finding | None = None
 
     def assess(self, patient: Patient, stream: Stream) -> Finding | None:
         """Emergency from 7, urgent from 5 or with a red item; leaves the score with the patient."""
-        wall = patient.wall
-        latest = patient.latest
-        known = {
-            name: latest[name][0]
-            for name, max_age in MAX_AGE_S.items()
-            if name in latest and wall - latest[name][1] <= max_age
-        }
-        if known != self._known:
-            self._known = known
+        changed = False
+        if stream.values:
+            latest, known = patient.latest, self._known
+            for name, _, _ in stream.values:
+                if name in MAX_AGE_S and name in latest:
+                    value, time = latest[name]
+                    if name not in known or known[name] != value:
+                        known[name] = value
+                        changed = True
+                    self._oldest_ends = min(self._oldest_ends, time + MAX_AGE_S[name])
+        if patient.wall > self._oldest_ends:
+            self._drop_old(patient)
+            changed = True
+        if changed:
             self._judge(patient)
         patient.news2 = self._news2
         return self._finding
+
+    def _drop_old(self, patient: Patient) -> None:
+        ends = {name: patient.latest[name][1] + MAX_AGE_S[name] for name in self._known}
+        for name, end in ends.items():
+            if patient.wall > end:
+                del self._known[name]
+        self._oldest_ends = min((ends[name] for name in self._known), default=inf)
 
     def _judge(self, patient: Patient) -> None:
         """Score what is known, which has changed since the last pack."""
@@ -139,6 +152,8 @@ class News2Rule:
             self._news2 = self._finding = None
             return
         news2 = score(self._known, hypercapnic=patient.id in self._config.hypercapnic)
+        if news2 == self._news2:
+            return
         self._news2 = news2
         if news2.score >= EMERGENCY_SCORE:
             priority = Priority.EMERGENCY
@@ -155,3 +170,6 @@ class News2Rule:
         before = self._finding
         since = before.since if before and before.priority is priority else patient.wall
         self._finding = Finding(NAME, priority, detail, since)
+
+
+rules.register(NAME)(News2Rule)

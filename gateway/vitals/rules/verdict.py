@@ -36,7 +36,6 @@ class Limits:
     """A node that says nothing more of the rhythm has stopped looking."""
 
 
-@rules.register(NAME)
 class Verdict:
     """The worst verdict of a pack counts for it; the last one holds after it."""
 
@@ -69,3 +68,6 @@ class Verdict:
             return None
         priority, words = VERDICTS[worst]
         return Finding(NAME, priority, f"the device sees {words} ({worst})", since)
+
+
+rules.register(NAME)(Verdict)

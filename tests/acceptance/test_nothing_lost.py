@@ -94,7 +94,7 @@ def _keys(records: Iterable[Opened]) -> Iterator[Key]:
             yield record.device, int(values["boot"] or 0), int(values["seq"] or 0)
 
 
-def _read_by_all(ward: Ward) -> list[Key]:
+def read_by_all(ward: Ward) -> list[Key]:
     """What the two recipients who share the lanes read together."""
     ward.delivered()
     return [*_keys(ward.opened("doctor")), *_keys(ward.opened("alarm-centre"))]
@@ -122,7 +122,7 @@ def test_kill_in_the_middle_of_a_flood(ward: Ward, tmp_path: Path) -> None:
         ward.start_gateway()
     flood.reached(flood.count() + 150)
     assert flood.interrupt()["handshakes"] > 40
-    assert compare(flood.acknowledged(), _read_by_all(ward)) == ([], [])
+    assert compare(flood.acknowledged(), read_by_all(ward)) == ([], [])
     status = ward.status()["outbox"]
     assert (status["dead"], status["damaged"], status["lost"]) == (0, 0, 0)
     ward.assert_no_bugs()
@@ -147,7 +147,7 @@ def test_sent_again_after_a_kill(ward: Ward) -> None:
         send("a", 1)
         ward.delivered()
     send("v", 2)
-    assert sorted(_read_by_all(ward)) == [(device.id, 1, 0), (device.id, 1, 1), (device.id, 1, 2)]
+    assert sorted(read_by_all(ward)) == [(device.id, 1, 0), (device.id, 1, 1), (device.id, 1, 2)]
     ward.assert_no_bugs()
 
 
@@ -167,7 +167,7 @@ def test_stop_in_the_middle_of_a_flood(ward: Ward, tmp_path: Path) -> None:
     assert ward.waiting("routine") > 2 * BATCH
     assert ward.stop_gateway(signal.SIGTERM) == 0
     ward.start()
-    read = _read_by_all(ward)
+    read = read_by_all(ward)
     assert compare([*flood.acknowledged(), EMERGENCY], read) == ([], [])
     [emergency] = [one.id for one in ward.opened("alarm-centre") if one.device == device.id]
     place = ward.places("alarm-centre")[emergency]
@@ -195,7 +195,7 @@ def test_cloud_away_during_a_flood(ward: Ward, tmp_path: Path) -> None:
     until(lambda: not ward.waiting("emergency"), within_s=4)
     flood.reached(flood.count() + 100)
     flood.interrupt()
-    read = _read_by_all(ward)
+    read = read_by_all(ward)
     assert compare([*flood.acknowledged(), EMERGENCY], read) == ([], [])
     emergencies = ward.places("alarm-centre")
     (emergency,) = (

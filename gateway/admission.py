@@ -8,7 +8,6 @@ key or certificate, and a certificate that runs out, end what was agreed with th
 from __future__ import annotations
 
 import logging
-from itertools import takewhile
 from typing import TYPE_CHECKING
 
 from gateway.errors import ConfigError
@@ -27,7 +26,6 @@ class Admission:
         self._ward = ward
         self._server = server
         self._proofs = self._current()
-        self._expiring = self._soonest_first()
 
     def refresh(self, today: str) -> None:
         """Take in what has changed. ``today``: ISO 8601, UTC, to the second.
@@ -48,17 +46,13 @@ class Admission:
     def _compare(self) -> None:
         before, self._proofs = self._proofs, self._current()
         gone = [device for device, proof in before.items() if self._proofs.get(device) != proof]
-        self._expiring = self._soonest_first()
         self._end(gone, "revoked")
         _log.info("rosters read again: %d devices may come", len(self._proofs))
 
     def _expired(self, today: str) -> list[str]:
         """Those that are connected all the same: a handshake may end after the certificate that it
-        began with, and a clock that was set back lets one in again.
-
-        A certificate is good until the end of its last second (RFC 5280 section 4.1.2.5).
-        """
-        passed = takewhile(lambda entry: entry[0] < today, self._expiring)
+        began with, and a clock that was set back lets one in again."""
+        passed = self._ward.devices.expiring(today)
         return [device for _, device in passed if self._server.of_device(device)]
 
     def _end(self, devices: list[str], why: str) -> None:
@@ -76,11 +70,3 @@ class Admission:
             for one in self._ward.devices.all()
             if one.revoked is None
         }
-
-    def _soonest_first(self) -> list[tuple[str, str]]:
-        """(expires, device) of every certificate that counts."""
-        return sorted(
-            (one.expires, one.id)
-            for one in self._ward.devices.all()
-            if one.expires is not None and one.revoked is None
-        )

@@ -19,6 +19,7 @@ from gateway.dtls import selftest
 from gateway.errors import GatewayError, UsageError
 from gateway.ingress.udp import Sockets
 from gateway.lane import Lane
+from gateway.provision import today
 from gateway.roster import secret
 from gateway.telemetry import log
 from gateway.uplink import cloud_sink
@@ -95,6 +96,7 @@ def _check(args: argparse.Namespace) -> int:
         ("clock", _clock),
         ("certificate", _certificate),
         ("keys and rosters", _parts),
+        ("devices", _devices),
         ("disk", _disk),
         ("ports", _ports),
         ("DTLS suites", lambda _: ", ".join(selftest.all_suites(os.urandom))),
@@ -141,6 +143,16 @@ def _parts(loaded: Loaded) -> str:
     Gateway(loaded, SystemClock())
     devices = [one for one in places.devices(loaded).all() if one.revoked is None]
     return f"{len(devices)} devices, {len(places.recipients(loaded).all())} recipients"
+
+
+def _devices(loaded: Loaded) -> str:
+    """A node whose certificate ends is shut out, and says so to nobody."""
+    soon = today(SystemClock().wall() + _EXPIRES_SOON_DAYS * 86_400)
+    ending = places.devices(loaded).expiring(soon)
+    if ending:
+        names = ", ".join(f"{device} ({when[:10]})" for when, device in ending)
+        raise _Warn(f"certificates that end soon or have ended: {names}; revoke and add them again")
+    return "no certificate ends soon"
 
 
 def _disk(loaded: Loaded) -> str:

@@ -6,6 +6,7 @@ import re
 import secrets
 import string
 from dataclasses import asdict, dataclass, replace
+from itertools import takewhile
 from typing import TYPE_CHECKING, Any
 
 from cryptography.hazmat.primitives import hashes
@@ -83,6 +84,7 @@ class Devices:
         self._stamp: tuple[int, int] | None = None
         self._devices: dict[str, Device] = {}
         self._bearers: dict[str, str] = {}
+        self._expiring: list[tuple[str, str]] = []
         self.refresh()
 
     def refresh(self) -> bool:
@@ -93,11 +95,9 @@ class Devices:
         self._devices = {
             name: _device(self._path, name, entry) for name, entry in files.read(self._path).items()
         }
-        self._bearers = {
-            one.fingerprint: one.id
-            for one in self._devices.values()
-            if one.fingerprint is not None and one.revoked is None
-        }
+        active = [one for one in self._devices.values() if one.revoked is None]
+        self._bearers = {one.fingerprint: one.id for one in active if one.fingerprint is not None}
+        self._expiring = sorted((one.expires, one.id) for one in active if one.expires is not None)
         self._stamp = stamp
         return True
 
@@ -126,6 +126,13 @@ class Devices:
         except ForbiddenError:
             return Refusal.WRONG_ROLE
         return Refusal.WITHDRAWN if role == DEVICE.role else Refusal.WRONG_ROLE
+
+    def expiring(self, before: str) -> list[tuple[str, str]]:
+        """When and who, soonest first: the certificates that end before a time (ISO 8601, UTC).
+
+        A certificate is good until the end of its last second (RFC 5280 section 4.1.2.5).
+        """
+        return list(takewhile(lambda entry: entry[0] < before, self._expiring))
 
     def check_new(self, name: str) -> None:
         """Call before making anything for a new device. Raises UsageError."""

@@ -375,6 +375,23 @@ def test_a_device_with_a_certificate(shell: Shell) -> None:
     assert "one is its private key" in shell.prints("device", "add", "b2", "--cert")
 
 
+def test_check_warns_of_certificates_that_end(shell: Shell) -> None:
+    def found() -> tuple[str, str]:
+        _, out, _ = shell.run("--json", "check")
+        (row,) = (row for row in json.loads(out) if row["check"] == "devices")
+        return row["result"], row["detail"]
+
+    shell.prints("device", "add", "b1", "--cert")
+    assert found() == ("ok", "no certificate ends soon")
+    roster = shell.folder / "state" / "devices.json"
+    content = json.loads(roster.read_text())
+    content["entries"]["b1"]["expires"] = "2026-01-02T03:04:05Z"
+    roster.write_text(json.dumps(content))
+    result, detail = found()
+    assert result == "warning"
+    assert "b1 (2026-01-02)" in detail
+
+
 def test_a_certificate_that_comes_back_is_another(shell: Shell) -> None:
     added = shell.gives("device", "add", "b1", "--cert")
     first = Path(added["cert"]).read_bytes()

@@ -120,6 +120,21 @@ def test_a_person_is_no_device(path: Path) -> None:
     assert devices.bearer(certificate("doctor", DOCTOR)) is Refusal.WRONG_ROLE
 
 
+def test_certificates_end_in_their_order(path: Path) -> None:
+    devices = Devices(path)
+    devices.add(device("keyed"))
+    for name, days in (("late", 30), ("soon", 10), ("gone", 5)):
+        shown = AUTHORITY.issue(
+            DEVICE, name, files.generate().public_key(), wall=1_793_000_000.0, days=days
+        )
+        devices.add(device(name).certified(shown))
+    devices.revoke("gone", today=TODAY)
+    late, soon = ("2026-11-25T07:33:20Z", "late"), ("2026-11-05T07:33:20Z", "soon")
+    assert devices.expiring("9999") == [soon, late]
+    assert devices.expiring(late[0]) == [soon]  # its last second counts
+    assert Devices(path).expiring(soon[0]) == []
+
+
 def test_a_name_is_asked_for_before_anything_is_made(path: Path) -> None:
     devices = Devices(path)
     devices.check_new("bracelet-1")

@@ -6,7 +6,7 @@ import random
 
 import pytest
 
-from gateway.dtls import server
+from gateway.dtls import handshake, server
 from gateway.dtls.association import Path
 from gateway.dtls.engines.openssl import OpensslEngine, psk_suites
 from gateway.dtls.handshake import DEADLINE_S
@@ -274,8 +274,9 @@ def test_records_before_and_after_junk_are_understood(world) -> None:
     assert link.received == [b"one", b"two"]
 
 
-def test_a_message_of_an_impossible_length_ends_its_handshake_only(world) -> None:
-    """OpenSSL reports this one as an end of file, unlike its other errors."""
+def test_a_message_of_an_impossible_length_ends_its_handshake_only(world, monkeypatch) -> None:
+    """OpenSSL, if it came so far, reports this one as an end of file, unlike its other errors."""
+    monkeypatch.setattr(handshake, "_LONGEST_MESSAGE", 1 << 24)
     link = world.link()
     for _ in range(2):
         link.to_server()
@@ -366,6 +367,29 @@ def test_a_handshake_reads_a_few_records_of_a_datagram_only(world, monkeypatch) 
     empty = bytes((HANDSHAKE, 0xFE, 0xFD)) + bytes(10)
     world.server.receive(empty * 5000, link.path, 0.0)
     assert len(fed) <= 16
+    link.to_server()
+    assert len(world.server.associations()) == 1
+
+
+@pytest.mark.parametrize("behind", [b"", bytes((11, 0, 0, 0, 0, 9)) + bytes(6)])
+def test_long_messages_of_the_future_are_not_kept(world, monkeypatch, behind) -> None:
+    """OpenSSL would, a megabyte for each peer; also behind a short one in the same record."""
+    link = world.link()
+    for _ in range(2):
+        link.to_server()
+        link.to_client()
+    fed: list[bytes] = []
+    feed = OpensslEngine.feed
+    monkeypatch.setattr(
+        OpensslEngine, "feed", lambda self, record: (fed.append(record), feed(self, record))
+    )
+    for seq in range(4, 12):
+        size = (4097).to_bytes(3, "big")
+        part = bytes((11, *size, 0, seq)) + bytes(3) + (1000).to_bytes(3, "big") + bytes(1000)
+        body = behind + part
+        record = bytes((HANDSHAKE, 0xFE, 0xFD)) + bytes(7) + bytes((seq,))
+        world.server.receive(record + len(body).to_bytes(2, "big") + body, link.path, 0.0)
+    assert fed == []
     link.to_server()
     assert len(world.server.associations()) == 1
 

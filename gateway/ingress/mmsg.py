@@ -110,7 +110,7 @@ class Inbox(_Messages):
 
 
 class Outbox(_Messages):
-    """Headers for what one call sends."""
+    """Headers for what one call sends. For one thread: they are in use while others run."""
 
     def __init__(self, name_length: int) -> None:
         """name_length: bytes of an address of the socket's family."""

@@ -214,7 +214,10 @@ def encode_pack(pack: Pack) -> bytes:
     for (field, varies), value, time in zip(layout.fields, pack.values, pack.times):  # noqa: B905  # equally long by construction; 0.2 us a pack
         parts.append(field)
         if varies:
-            parts.append(_value_field(value))
+            if value.__class__ is int and 0 <= value < _SMALL:
+                parts.append(_SMALL_FIELDS[value])
+            else:
+                parts.append(_value_field(value))
         if time != last_time:
             time_field = _number_field(TIME, time)
             last_time = time
@@ -311,3 +314,7 @@ def _number_field(label: int, number: int | float) -> bytes:
 
 
 _LARGEST_HALF = 65504.0
+
+_SMALL = 256
+_SMALL_FIELDS = tuple(_number_field(VALUE, number) for number in range(_SMALL))
+"""What most vital signs are: looked up without a cache (0.3 us a pack)."""

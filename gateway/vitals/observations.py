@@ -103,20 +103,29 @@ class Observations(NamedTuple):
     """The latest time of any record, known or not."""
 
 
-class _Column(NamedTuple):
-    """How one record of a layout is read."""
-
-    label: str
-    kind: int
-    number: Number | None
-    unit: str | None
-    factor: float | None
-    """None: to be looked at (a unit that is not accepted, or ambiguous)."""
-    low: float
-    high: float
+_NUMBER, _BEAT, _BOOLEAN, _TEXT, _UNKNOWN = range(5)
 
 
-_UNKNOWN, _NUMBER, _BEAT, _BOOLEAN, _TEXT = range(5)
+class _Column:
+    """How one record of a layout is read, worked out once for all packs of the layout."""
+
+    __slots__ = ("factor", "high", "kind", "label", "low", "plain", "unit")
+
+    def __init__(self, label: str, unit: str | None) -> None:
+        self.label = label
+        self.unit = unit
+        self.factor = self.low = self.high = 0.0
+        self.plain = False
+        """A number that is to be multiplied by ``factor``, whatever it is."""
+        number = NUMBERS.get(label)
+        if number is None:
+            self.kind = _BOOLEAN if label in BOOLEANS else _TEXT if label in TEXTS else _UNKNOWN
+            return
+        self.kind = _BEAT if label == "rr" else _NUMBER
+        self.low, self.high = number.low, number.high
+        if unit in number.units and unit != "%":
+            self.factor = number.units[unit]
+            self.plain = True
 
 
 def read(pack: Pack, *, lenient_units: bool = False) -> Observations:
@@ -128,65 +137,62 @@ def read(pack: Pack, *, lenient_units: bool = False) -> Observations:
     layout = pack.layout
     columns: list[_Column] | None = layout.reading  # type: ignore[assignment]  # see Layout
     if columns is None:
-        columns = [_column(*one) for one in zip(layout.labels, layout.units, strict=True)]
+        columns = [_Column(*one) for one in zip(layout.labels, layout.units, strict=True)]
         layout.reading = columns
     beats: list[Beat] = []
     values: list[Observation] = []
+    newest = pack.times[0]
     # Columns and pack are equally long; to check it would cost every pack.
     for column, value, time in zip(columns, pack.values, pack.times):  # noqa: B905
-        label, kind, number, unit, factor, low, high = column
-        if number is not None:
-            sort = value.__class__
-            if factor is None or (sort is not float and sort is not int):
-                value = _looked_at(label, number, unit, value, lenient_units)
+        if time > newest:
+            newest = time
+        kind, label = column.kind, column.label
+        if kind <= _BEAT:
+            if column.plain and isinstance(value, float):
+                reading = value * column.factor
+            elif column.plain and isinstance(value, int) and not isinstance(value, bool):
+                reading = float(value) * column.factor
             else:
-                value *= factor  # type: ignore[operator]  # a number, by its class
-            if not low <= value <= high:
-                raise BadRequestError(f"{label}: {value:g} is not between {low:g} and {high:g}")
+                reading = _looked_at(column, value, lenient_units)
+            if not column.low <= reading <= column.high:
+                raise BadRequestError(_range_refusal(column, reading))
             if kind == _BEAT:
-                beats.append((time, value))
+                beats.append((time, reading))
             else:
-                values.append((label, value, time))
+                values.append((label, reading, time))
         elif kind == _BOOLEAN:
-            if value.__class__ is not bool:
+            if not isinstance(value, bool):
                 raise BadRequestError(f"{label}: send a boolean")
             values.append((label, value, time))
         elif kind == _TEXT:
             accepted = TEXTS[label]
-            if value.__class__ is not str:
+            if not isinstance(value, str):
                 raise BadRequestError(f"{label}: send text")
             if accepted is not None and value not in accepted:
                 raise BadRequestError(f"{label}: one of {' '.join(sorted(accepted))}")
             values.append((label, value, time))
     if len(beats) > 1:
         beats.sort()
-    return Observations(beats, values, max(pack.times))
+    return Observations(beats, values, newest)
 
 
-def _column(label: str, unit: str | None) -> _Column:
-    number = NUMBERS.get(label)
-    if number is not None:
-        factor = None if unit == "%" else number.units.get(unit)
-        kind = _BEAT if label == "rr" else _NUMBER
-        return _Column(label, kind, number, unit, factor, number.low, number.high)
-    kind = _BOOLEAN if label in BOOLEANS else _TEXT if label in TEXTS else _UNKNOWN
-    return _Column(label, kind, None, unit, None, 0, 0)
-
-
-def _looked_at(
-    label: str, number: Number, unit: str | None, value: object, lenient_units: bool
-) -> float:
+def _looked_at(column: _Column, value: object, lenient_units: bool) -> float:
     """A number that is none, has a unit that is not accepted, or is a ratio in ``%``."""
-    if value.__class__ is not float and value.__class__ is not int:
+    label, unit = column.label, column.unit
+    if isinstance(value, bool) or not isinstance(value, int | float):
         raise BadRequestError(f"{label}: send a number")
-    assert isinstance(value, int | float)
-    if unit not in number.units:
+    units = NUMBERS[label].units
+    if unit not in units:
         raise BadRequestError(_unit_refusal(label, unit))
     if value <= 1:
-        return value * number.units[unit]
+        return value * units[unit]
     if not lenient_units:
         raise BadRequestError(f"{label}: {value:g} {_AMBIGUOUS}")
     return value
+
+
+def _range_refusal(column: _Column, reading: float) -> str:
+    return f"{column.label}: {reading:g} is not between {column.low:g} and {column.high:g}"
 
 
 def _unit_refusal(label: str, unit: str | None) -> str:

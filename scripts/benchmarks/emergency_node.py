@@ -62,7 +62,7 @@ def main() -> None:
     waiting.register(sys.stdin, select.POLLIN)
     between = random.Random(arguments["first_time"])
     sent: list[float] = []
-    due = time.perf_counter() + between.uniform(0.0, 1.0)
+    due = time.perf_counter() + between.uniform(0.0, BETWEEN_S[0])
     until = None
     while until is None or (not node.idle() and time.perf_counter() < until):
         wait = _LOOK_S if until is not None else min(_LOOK_S, due - time.perf_counter())

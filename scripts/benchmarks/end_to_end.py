@@ -78,7 +78,7 @@ def run(options: Options) -> dict[str, Any]:
 
 def _until_delivered(server: Running, state: Path, number: int, *, quick: bool) -> Row:
     """A round of ours; its rate and CPU time are those of acknowledged and delivered records."""
-    seconds = 1.0 if number == measure.WARM_UP else WINDOW_S
+    seconds = server.warm_up_s if number == measure.WARM_UP else WINDOW_S
     with measure.Load(
         server,
         associations=ingest.ASSOCIATIONS,

@@ -24,7 +24,6 @@ IN_FLIGHT = 8
 PEERS = ("libcoap", "aiocoap_dtls", "aiocoap_udp", "californium")
 
 _WINDOW_S = 3.0
-_WARM_UP_S = 1.0
 _KEYS = ("rate", "cpu_us", "user_us", "system_us", "generator_busy", "resent", "unanswered")
 
 
@@ -40,7 +39,7 @@ class Turns:
     def once(self, server: Running, number: int) -> Row:
         """One round against one server."""
         self._boots += 1
-        seconds = _WARM_UP_S if number == measure.WARM_UP else _WINDOW_S
+        seconds = server.warm_up_s if number == measure.WARM_UP else _WINDOW_S
         with Load(
             server,
             associations=self._associations,

@@ -49,6 +49,8 @@ class Running(NamedTuple):
     """DTLS 1.2 with PSK-AES128-CCM8 and KEY; else plain UDP."""
     in_flight: int | None = None
     """Requests at one time, of all associations, above which it fails; None: no such limit."""
+    warm_up_s: float = 1.0
+    """A load of so long before it is at its best: a virtual machine compiles as it runs."""
     separate: bool = False
     """It may answer by an empty acknowledgement and a response of its own (RFC 7252 section
     5.2.2). The generator then opens every answer at once, which costs it more."""

@@ -1,6 +1,6 @@
 """Eclipse Californium (Java): CoAPs by Scandium, alone or with its cross-proxy to HTTP.
 
-The jars come from Maven Central into ``.bench/californium`` the first time; the peer's program is
+scripts/bench fetches the jars from Maven Central into ``.bench/californium``; the peer's program is
 one Java file that the JDK runs from its source.
 """
 
@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import contextlib
 import shutil
-import subprocess
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -21,7 +20,6 @@ if TYPE_CHECKING:
 
 _SOURCES = PEERS / "californium"
 _JARS = Path(__file__).parents[3] / ".bench" / "californium"
-_FETCH_WITHIN_S = 300.0
 
 
 @contextlib.contextmanager
@@ -45,35 +43,16 @@ def start(*, proxy: bool = False) -> Iterator[Running]:
             ("v",),
             process,
             acknowledges="cloud synced" if proxy else "nothing stored",
+            warm_up_s=10.0,
             separate=True,
         )
 
 
 def _jars() -> Path:
-    """The folder of jars, fetched again when the pom has changed. Raises Missing."""
+    """The folder of jars, as scripts/bench fetched them for this pom. Raises Missing."""
     if shutil.which("javac") is None:
         raise Missing("there is no JDK (Debian: openjdk-17-jdk-headless)")
-    pom = _SOURCES / "pom.xml"
     fetched = _JARS / "pom.xml"
-    if fetched.exists() and fetched.read_bytes() == pom.read_bytes():
-        return _JARS
-    if shutil.which("mvn") is None:
-        raise Missing("its jars are not here, and Maven is not installed (Debian: maven)")
-    shutil.rmtree(_JARS, ignore_errors=True)
-    try:
-        done = subprocess.run(
-            [
-                *("mvn", "-B", "-q", "-f", str(pom), "dependency:copy-dependencies"),
-                f"-DoutputDirectory={_JARS}",
-            ],
-            capture_output=True,
-            text=True,
-            timeout=_FETCH_WITHIN_S,
-            check=False,
-        )
-    except subprocess.TimeoutExpired:
-        raise Missing("its jars could not be fetched in time") from None
-    if done.returncode:
-        raise Missing(f"its jars could not be fetched: {done.stdout.strip().splitlines()[:1]}")
-    shutil.copy(pom, fetched)
+    if not fetched.exists() or fetched.read_bytes() != (_SOURCES / "pom.xml").read_bytes():
+        raise Missing("its jars are not here: scripts/bench fetches them by Maven (Debian: maven)")
     return _JARS

@@ -6,12 +6,12 @@ and by ``check``.
 
 from __future__ import annotations
 
-import time
 from typing import TYPE_CHECKING, Final
 
 from certs import files
 from certs.authority import Authority
 from certs.profiles import DEVICE, GATEWAY
+from gateway.clock import SystemClock
 from gateway.dtls.association import Path
 from gateway.dtls.client import Client
 from gateway.dtls.cookie import Cookies
@@ -44,7 +44,7 @@ class _OneDevice:
 
     def __init__(self, random: Callable[[int], bytes]) -> None:
         # OpenSSL compares the dates with the system's clock, so that is the one to issue by.
-        wall = time.time()
+        wall = SystemClock().wall()
         authority = Authority.passing(_IDENTITY, wall=wall)
 
         def identity(profile: Profile, *hosts: str) -> Identity:

@@ -55,13 +55,14 @@ def join(place: str) -> tuple[Worker, socket.socket]:
     """
     number, _, count = place.partition("/")
     try:
+        found = Place(int(number), int(count))
         lifeline = socket.socket(fileno=os.dup(_STDIN))
         message, descriptors, _, _ = socket.recv_fds(lifeline, _MESSAGE, _DESCRIPTORS)
         told = json.loads(message)
         ends = [socket.socket(fileno=one) for one in descriptors]
         sockets = [ends.pop(0) for _ in range(told["sockets"])]
         links = dict(zip(told["links"], ends, strict=True))
-        return Worker(Place(int(number), int(count)), sockets, links), lifeline
+        return Worker(found, sockets, links), lifeline
     except (OSError, ValueError, KeyError, TypeError):
         raise UsageError(
             "--worker is for the supervisor: set [coap] workers and type `ward-gateway run`"

@@ -19,14 +19,12 @@ from typing import TYPE_CHECKING, Final
 
 from gateway.alarm_book import open_alarm
 from gateway.errors import ConfigError
-from gateway.outbox.salvage import open_store
+from gateway.outbox.offline import offline
 from gateway.roster.secret import alarm_key, pseudonym, pseudonym_key
 from gateway.workers.place import home, outbox_path, outboxes
 
 if TYPE_CHECKING:
     from pathlib import Path
-
-    from gateway.outbox.store import Store
 
 _log = logging.getLogger("workers")
 
@@ -40,7 +38,8 @@ _Stored = tuple[bytes, bytes]
 def settle(state: Path, count: int, secret: bytes, wall: float) -> None:
     """Call before ``count`` workers start. ``secret``: the gateway's ``local.key``.
 
-    Raises ConfigError when that cannot be noted, OutboxError when a gateway is running here.
+    Raises ConfigError when that cannot be noted, OutboxError when a gateway is running here or an
+    outbox cannot be used.
     """
     before = _number(state)
     if before == count:
@@ -75,21 +74,15 @@ def _move(state: Path, count: int, secret: bytes, at_ms: int) -> int:
 
 
 def _alarms(path: Path) -> list[_Stored]:
-    store = open_store(path)
-    try:
+    with offline(path) as store:
         return store.alarms.all()
-    finally:
-        store.close()
 
 
 def _change(path: Path, kept: list[_Stored], gone: list[bytes], at_ms: int) -> None:
-    store: Store = open_store(path)
-    try:
+    with offline(path) as store:
         store.begin()
         store.alarms.keep(kept, gone, at_ms)
         store.commit()
-    finally:
-        store.close()
 
 
 def _number(state: Path) -> int:

@@ -76,8 +76,14 @@ def ask(number: int, wall: float, offers: Sequence[Offer]) -> bytes:
             number,
             wall,
             [
-                (endpoint.association, endpoint.device, kind.value, int(content_format), payload)
-                for endpoint, kind, content_format, payload in offers
+                (
+                    one.endpoint.association,
+                    one.endpoint.device,
+                    one.kind.value,
+                    int(one.content_format),
+                    one.payload,
+                )
+                for one in offers
             ],
         )
     )

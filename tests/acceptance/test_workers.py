@@ -81,10 +81,8 @@ def test_a_flood_a_kill_and_fewer_workers(two: Ward, tmp_path: Path) -> None:
     flood.reached(flood.count() + 150)
     flood.interrupt()
     status = two.status()
-    shares = [worker["messages"]["admitted"] for worker in status["workers"]]
-    assert all(shares)
-    assert sum(shares) == status["messages"]["admitted"]
-    assert status["messages"]["handed_over"] > 0
+    shares = [worker["messages"].get("admitted", 0) for worker in status["workers"]]
+    assert sum(shares) == status["messages"]["admitted"] >= 150
     assert two.stop_gateway() == 0
     waiting = sum(row["waiting"] for row in json.loads(two.ask("--json", "outbox", "status")))
     assert waiting >= flood.count() > 300

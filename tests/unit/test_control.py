@@ -23,11 +23,22 @@ def _fail() -> None:
     raise RuntimeError("planted")
 
 
+async def _later() -> list[int]:
+    await asyncio.sleep(0)
+    return [1, 2]
+
+
+def _refuse() -> None:
+    raise UsageError("worker 1 does not answer")
+
+
 COMMANDS = {
     "status": lambda: {"lanes": [1, 2], "oldest": None},
     "ping": lambda: "here",
     "fail": _fail,
     "raw": lambda: b"not for JSON",
+    "later": _later,
+    "refuse": _refuse,
 }
 
 
@@ -61,6 +72,29 @@ async def said(folder: Path, line: bytes) -> dict[str, Any]:
 async def test_a_running_gateway_answers(control: Control, tmp_path: Path) -> None:
     assert await asked(tmp_path, "status") == {"lanes": [1, 2], "oldest": None}
     assert await asked(tmp_path, "ping") == "here"
+
+
+async def test_a_command_may_take_its_time(control: Control, tmp_path: Path) -> None:
+    assert await asked(tmp_path, "later") == [1, 2]
+
+
+async def test_a_command_that_cannot_be_carried_out_says_why(
+    control: Control, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    with pytest.raises(UsageError, match="the running gateway: worker 1 does not answer"):
+        await asked(tmp_path, "refuse")
+    assert not caplog.records
+
+
+async def test_several_processes_have_sockets_of_their_own(
+    control: Control, tmp_path: Path
+) -> None:
+    other = Control(tmp_path, {"ping": lambda: "there"}, "control-1.sock")
+    await other.start()
+    assert await asyncio.to_thread(ask, tmp_path, "ping", "control-1.sock") == "there"
+    assert await asked(tmp_path, "ping") == "here"
+    await other.stop()
+    assert await asyncio.to_thread(ask, tmp_path, "ping", "control-1.sock") is None
 
 
 async def test_only_the_owner_may_ask(control: Control, tmp_path: Path) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import os
 import socket
 import subprocess
@@ -194,6 +195,38 @@ async def test_what_the_kernel_drops_is_told_for_each_socket(bench: Bench) -> No
         if bench.sockets.dropped()[bench.addresses[1]]:
             break
     assert bench.sockets.dropped() == {bench.addresses[0]: 0, bench.addresses[1]: 1}
+
+
+@pytest.mark.parametrize("listen", [IPV4, IPV6])
+def test_a_port_is_shared_by_processes(listen: str) -> None:
+    """Each peer by its address belongs to one of them; nobody else gets in."""
+    sockets = Sockets([listen])
+    (address,) = sockets.open()
+    shares = sockets.share(3)
+    assert [len(share) for share in shares] == [1, 1, 1]
+    bound = [share[0] for share in shares]
+    assert len({one.getsockname() for one in bound}) == 1
+    heard = []
+    for _ in range(60):
+        with socket.socket(bound[0].family, socket.SOCK_DGRAM) as peer:
+            for _ in range(2):
+                peer.sendto(b"x", bound[0].getsockname())
+            heard += [number for number, one in enumerate(bound) for _ in _waiting(one)]
+    assert set(heard) == {0, 1, 2}
+    assert heard[::2] == heard[1::2]
+    with pytest.raises(ConfigError, match="another gateway"):
+        Sockets([address]).open()
+    worker = Sockets([])
+    assert worker.open(bound[1:2]) == [address]
+    worker.close()
+    bound[2].close()
+    sockets.close()
+
+
+def _waiting(one: socket.socket) -> Iterator[bytes]:
+    with contextlib.suppress(BlockingIOError):
+        while True:
+            yield one.recv(100)
 
 
 def small_buffers() -> str:

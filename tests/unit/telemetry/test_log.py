@@ -68,6 +68,15 @@ def test_an_event_is_a_line(lines: Callable[[], list[str]]) -> None:
     assert line.endswith('level=warning room=ingress msg="association of bed-1 closed: idle"')
 
 
+def test_one_of_several_processes_says_which_it_is(
+    lines: Callable[[], list[str]], capsys: pytest.CaptureFixture[str]
+) -> None:
+    log.configure(worker=2)
+    logging.getLogger("ingress").warning("something")
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line.endswith('level=warning worker=2 room=ingress msg="something"')
+
+
 def test_the_time_is_utc_with_milliseconds(lines: Callable[[], list[str]]) -> None:
     record = logging.makeLogRecord(
         {

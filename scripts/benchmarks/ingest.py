@@ -59,7 +59,9 @@ def run(options: Options) -> dict[str, Any]:
     turns = Turns(quick=options.quick)
     with contextlib.ExitStack() as stack:
         running, skipped = measure.open_all(stack, ("ours", *PEERS))
-        rows = measure.rounds(running, turns.once, options.rounds, skipped)
+        rows = measure.rounds(
+            running, turns.once, options.rounds, skipped, warm_up=not options.quick
+        )
         servers = {one.name: summary(one, rows[one.name]) for one in running if one.name in rows}
     return {"servers": servers, "skipped": skipped}
 

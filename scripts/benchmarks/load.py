@@ -45,6 +45,7 @@ class Load:
         self._in_flight: int = arguments["in_flight"]
         self._in_turns: int | None = arguments["in_turns"]
         self._rate: float | None = arguments["rate"]
+        self._to_the_end: bool = arguments["to_the_end"]
         first, count = arguments["first"], arguments["associations"]
         # An address of its own each time (all of 127.0.0.0/8 is this machine): a server that does
         # not forget associations, as aiocoap's, could not shake hands on a port used again.
@@ -77,7 +78,8 @@ class Load:
         self._began = self._ended = 0.0
 
     def window(self, seconds: float) -> None:
-        """Send and receive for so long, or until an association has no request left."""
+        """Send and receive for so long, or until an association has no request left (with
+        ``to_the_end``, until none has)."""
         self._began = time.perf_counter()
         self._next_look = self._began + _LOOK_S
         until = self._began + seconds
@@ -90,11 +92,15 @@ class Load:
                 for one in self._all:
                     one.in_flight = self._in_flight
                     one.send(self._in_flight, time.perf_counter())
-            while time.perf_counter() < until and not any(self._turns(0.05)):
-                pass
+            dry: list[bool] = []
+            while time.perf_counter() < until and not self._over(dry):
+                dry = self._turns(0.05)
         self._ended = time.perf_counter()
         for one in self._all:
             one.in_flight = 0
+
+    def _over(self, dry: list[bool]) -> bool:
+        return any(dry) and (not self._to_the_end or all(one.dry for one in self._all))
 
     def _open_loop(self, rate: float, until: float) -> None:
         turn, sent = 0, 0

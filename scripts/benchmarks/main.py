@@ -5,11 +5,14 @@ from __future__ import annotations
 import argparse
 import importlib
 import json
+import os
+import platform
 import sys
 from pathlib import Path
 from typing import Any
 
-from measure import Options, progress
+from measure import Failed, Options, progress
+from servers import ours
 
 BENCHMARKS = {
     "ingest": "DTLS request to durable acknowledgement",
@@ -39,6 +42,13 @@ def main() -> None:
     parser.add_argument(
         "--quick", action="store_true", help="a run of seconds, to see that it works"
     )
+    parser.add_argument(
+        "--python",
+        type=Path,
+        metavar="FILE",
+        help="interpreter of the environment whose Ward Gateway is measured, as one with a "
+        "compiled wheel; this one unless given",
+    )
     parser.add_argument("--json", type=Path, metavar="FILE", help="write the figures there too")
     arguments = parser.parse_args()
     if arguments.rounds is not None and arguments.rounds < 1:
@@ -48,14 +58,18 @@ def main() -> None:
         quick=arguments.quick,
         folder=arguments.json.resolve().parent if arguments.json else Path.cwd(),
     )
+    if arguments.python is not None:
+        ours.interpreter = str(arguments.python.absolute())
+    machine = _machine()
+    print(", ".join(f"{key} {value}" for key, value in machine.items()) + "\n", flush=True)
     names = list(BENCHMARKS) if arguments.benchmark == "all" else [arguments.benchmark]
-    reports: dict[str, Any] = {}
+    reports: dict[str, Any] = {"machine": machine}
     failed = []
     for name in names:
         benchmark = importlib.import_module(name.replace("-", "_"))
         try:
             reports[name] = benchmark.run(options)
-        except SystemExit as error:
+        except (Failed, SystemExit) as error:
             failed.append(name)
             progress(f"{name}: {error}")
             continue
@@ -64,6 +78,22 @@ def main() -> None:
         if arguments.json:
             arguments.json.write_text(json.dumps(reports, indent=1) + "\n")
     sys.exit(1 if failed else 0)
+
+
+def _machine() -> dict[str, Any]:
+    """Where this runs: figures of two machines do not compare."""
+    models = {
+        line.partition(":")[2].strip()
+        for line in Path("/proc/cpuinfo").read_text("utf-8").splitlines()
+        if line.startswith(("model name", "Model"))
+    }
+    return {
+        "processors": f"{os.cpu_count()} ({', '.join(sorted(models)) or platform.machine()})",
+        "kernel": platform.release(),
+        "Python": platform.python_version(),
+        "gateway": ours.build(),
+        "load average before": f"{os.getloadavg()[0]:.1f}",
+    }
 
 
 if __name__ == "__main__":

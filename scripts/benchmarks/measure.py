@@ -91,8 +91,10 @@ class Generator:
         if not line:
             raise Failed("the load generator has ended early")
         row: Row = json.loads(line)
+        if not row["done"]:
+            raise Failed(f"it has done nothing of what was asked: {row}")
         user, system = (b - a for a, b in zip(self._cpu, after, strict=True))
-        each = 1e6 / (row["done"] or 1)
+        each = 1e6 / row["done"]
         return row | {
             "user_us": user * each,
             "system_us": system * each,
@@ -142,6 +144,7 @@ class Load(Generator):
     ) -> None:
         most = min(total or in_flight * associations, server.in_flight or in_flight * associations)
         in_flight = max(1, min(in_flight, most // associations))
+        to_the_end = each is not None
         if each is None:
             each = int((rate or expected) * seconds / associations * 1.05) + 2 * in_flight
         arguments = {
@@ -156,6 +159,7 @@ class Load(Generator):
             "in_flight": in_flight,
             "in_turns": most if most < associations and rate is None else None,
             "rate": rate,
+            "to_the_end": to_the_end,
             "seconds": seconds,
             "each": min(each, MOST),
             "boot": boot,
@@ -183,6 +187,8 @@ def rounds(
     each: Callable[[Running, int], Row],
     count: int,
     skipped: dict[str, str],
+    *,
+    warm_up: bool = True,
 ) -> dict[str, list[Row]]:
     """Take turns (A B A B), so that a slow minute of the machine meets all alike.
 
@@ -191,7 +197,7 @@ def rounds(
     (SystemExit).
     """
     rows: dict[str, list[Row]] = {server.name: [] for server in servers}
-    for number in range(WARM_UP, count):
+    for number in range(WARM_UP if warm_up else 0, count):
         for server in servers:
             if server.name not in rows:
                 continue

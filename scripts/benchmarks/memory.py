@@ -33,7 +33,7 @@ _MEBIBYTE = 2**20
 
 def run(options: Options) -> dict[str, Any]:
     """Bytes by server and count; an hour of ours."""
-    counts = (1, 20, 100) if options.quick else _COUNTS
+    counts = (1, 50) if options.quick else _COUNTS
     report: dict[str, Any] = {"counts": counts, "servers": {}, "skipped": {}}
     for module in ("ours", *PEERS):
         try:
@@ -92,6 +92,7 @@ def _hour(bracelets: int, packs: int) -> dict[str, Any]:
             samples.append(server.resident())
     return {
         "bracelets": bracelets,
+        "packs": packs,
         "messages": row["acknowledged"],
         "seconds": row["seconds"],
         "resident": [samples[len(samples) * sixth // 6] for sixth in range(6)] + [samples[-1]],

@@ -9,6 +9,8 @@ from __future__ import annotations
 
 import contextlib
 import importlib
+import random
+import socket
 import subprocess
 import time
 from typing import TYPE_CHECKING, NamedTuple
@@ -87,6 +89,23 @@ def starter(module: str) -> Callable[..., AbstractContextManager[Running]]:
     except ImportError as error:
         raise Missing(f"{error.name or error} is not installed") from None
     return start
+
+
+def free_ports() -> int:
+    """The first of four ports in a row that nothing uses, UDP and TCP. Benchmarks may run beside
+    each other and beside tests, so everybody looks somewhere else first; below the range that the
+    kernel gives to clients."""
+    for base in random.sample(range(20_000, 32_000, 4), 1000):
+        with contextlib.ExitStack() as stack:
+            try:
+                for port in range(base, base + 4):
+                    for kind in (socket.SOCK_DGRAM, socket.SOCK_STREAM):
+                        one = stack.enter_context(socket.socket(socket.AF_INET, kind))
+                        one.bind(("127.0.0.1", port))
+            except OSError:
+                continue
+            return base
+    raise SystemExit("no four free ports in a row")
 
 
 @contextlib.contextmanager

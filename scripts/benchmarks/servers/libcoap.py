@@ -7,8 +7,7 @@ import shutil
 import subprocess
 from typing import TYPE_CHECKING
 
-from gateway import demonstration
-from servers import KEY, Missing, Running, ending, wait_for_udp
+from servers import KEY, Missing, Running, ending, free_ports, wait_for_udp
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -29,7 +28,7 @@ def start(*, certificates: Path | None = None) -> Iterator[Running]:
     program = shutil.which("coap-server-openssl")
     if program is None:
         raise Missing("coap-server-openssl is not installed (Debian: libcoap3-bin)")
-    port = demonstration.free_port_base()
+    port = free_ports()
     proof = ["-k", KEY, "-h", "bench"]
     if certificates is not None:
         keys, authority = certificates / "keys", certificates / "ca" / "ca.pem"

@@ -13,15 +13,18 @@ from typing import TYPE_CHECKING
 
 import psutil
 
-from gateway import demonstration, provision
+from gateway import provision
 from gateway.lane import Lane
 from gateway.outbox.entry import Entry
 from gateway.outbox.store import Store
 from gateway.roster.devices import Devices, new_device
-from servers import DEVICES, KEY, Running, ending
+from servers import DEVICES, KEY, Running, ending, free_ports
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+
+interpreter = sys.executable
+"""Of the environment in which the gateway is installed: `scripts/bench --python`."""
 
 _AT_ONCE = 10_000
 _SEALED_BYTES = 380
@@ -34,7 +37,7 @@ class Ward:
     def __init__(self, folder: Path) -> None:
         wall = time.time()
         self.folder = folder
-        self.port = demonstration.free_port_base()
+        self.port = free_ports()
         provision.make_ward(folder, ward="Bench", cloud_url=None, port_base=self.port, wall=wall)
         Devices(folder / "state" / "devices.json").add(
             *(
@@ -98,7 +101,8 @@ class Ward:
         log = self.folder / f"{words[0]}.log"
         with log.open("wb") as errors:
             process = subprocess.Popen(
-                [sys.executable, "-m", "gateway", *words],
+                # -P: what is installed there, and not what lies in the current folder.
+                [interpreter, "-P", "-m", "gateway", *words],
                 stdout=subprocess.PIPE,
                 stderr=errors,
                 env=os.environ | environment,
@@ -128,6 +132,19 @@ class Ward:
         """The reference cloud store, where the gateway delivers to."""
         with self.program("cloud", "run", "--config", str(self.folder / "cloud.toml")) as one:
             yield one
+
+
+def build() -> str:
+    """Whether it runs compiled (setup.py)."""
+    where = subprocess.run(
+        [interpreter, "-P", "-c", "import gateway.intake; print(gateway.intake.__file__)"],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    if where.returncode:
+        raise SystemExit(f"{interpreter}: Ward Gateway is not installed there")
+    return "plain Python" if where.stdout.strip().endswith(".py") else "compiled"
 
 
 @contextlib.contextmanager

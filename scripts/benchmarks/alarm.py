@@ -59,6 +59,7 @@ NODE = DEVICES - 1
 
 _FIRST_TIME = 1_790_000_000
 _TIMES_A_WINDOW = 10_000
+_FILLED_WITHIN_S = 120.0
 _DRAINED_WITHIN_S = 600.0
 _READER = "alarm-centre"
 
@@ -219,7 +220,7 @@ def _backlog(server: Running, made: Ward, cloud: Cloud, boots: Iterator[int], wa
         load = measure.Load(
             server,
             associations=ASSOCIATIONS,
-            seconds=_DRAINED_WITHIN_S,
+            seconds=_FILLED_WITHIN_S,
             boot=next(boots),
             each=missing // ASSOCIATIONS + 1,
         )

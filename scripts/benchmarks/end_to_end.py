@@ -68,7 +68,7 @@ def run(options: Options) -> dict[str, Any]:
                 return turns.once(server, number)
             return _until_delivered(ours, made.folder / "state", number, quick=options.quick)
 
-        rows = measure.rounds(running, once, options.rounds, skipped)
+        rows = measure.rounds(running, once, options.rounds, skipped, warm_up=not options.quick)
         servers = {
             one.name: ingest.summary(one, rows[one.name]) for one in running if one.name in rows
         }

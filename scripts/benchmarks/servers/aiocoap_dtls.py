@@ -6,8 +6,7 @@ import contextlib
 import importlib.util
 from typing import TYPE_CHECKING
 
-from gateway import demonstration
-from servers import KEY, Missing, Running
+from servers import KEY, Missing, Running, free_ports
 from servers.programs import python_peer
 
 if TYPE_CHECKING:
@@ -21,7 +20,7 @@ def start() -> Iterator[Running]:
     """One DTLS stack for each client, in one event loop."""
     if importlib.util.find_spec("DTLSSocket") is None:
         raise Missing(TINYDTLS)
-    port = demonstration.free_port_base()
+    port = free_ports()
     with python_peer("aiocoap_server.py", str(port), KEY) as (process, _):
         yield Running(
             "aiocoap DTLS",

@@ -5,8 +5,7 @@ from __future__ import annotations
 import contextlib
 from typing import TYPE_CHECKING
 
-from gateway import demonstration
-from servers import Running
+from servers import Running, free_ports
 from servers.programs import python_peer
 
 if TYPE_CHECKING:
@@ -16,7 +15,7 @@ if TYPE_CHECKING:
 @contextlib.contextmanager
 def start() -> Iterator[Running]:
     """No encryption, no authentication."""
-    port = demonstration.free_port_base()
+    port = free_ports()
     with python_peer("aiocoap_server.py", str(port)) as (process, _):
         yield Running(
             "aiocoap UDP",

@@ -11,8 +11,7 @@ import shutil
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from gateway import demonstration
-from servers import KEY, Missing, Running
+from servers import KEY, Missing, Running, free_ports
 from servers.programs import PEERS, peers_store, program
 
 if TYPE_CHECKING:
@@ -27,7 +26,7 @@ def start(*, proxy: bool = False) -> Iterator[Running]:
     """A server that stores nothing, or with ``proxy`` one that answers when the peers' store has
     synced the record. Raises Missing."""
     jars = _jars()
-    port = demonstration.free_port_base()
+    port = free_ports()
     with contextlib.ExitStack() as stack:
         store = [stack.enter_context(peers_store())] if proxy else []
         process, _ = stack.enter_context(

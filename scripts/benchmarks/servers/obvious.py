@@ -6,8 +6,7 @@ import contextlib
 import importlib.util
 from typing import TYPE_CHECKING
 
-from gateway import demonstration
-from servers import KEY, Missing, Running
+from servers import KEY, Missing, Running, free_ports
 from servers.aiocoap_dtls import TINYDTLS
 from servers.programs import peers_store, python_peer
 
@@ -20,7 +19,7 @@ def start() -> Iterator[Running]:
     """With its store, whose CPU time does not count as the gateway's."""
     if importlib.util.find_spec("DTLSSocket") is None:
         raise Missing(TINYDTLS)
-    port = demonstration.free_port_base()
+    port = free_ports()
     with (
         peers_store() as store,
         python_peer("obvious.py", str(port), KEY, store) as (process, _),

@@ -100,7 +100,7 @@ class Load:
             one.in_flight = 0
 
     def _over(self, dry: list[bool]) -> bool:
-        return any(dry) and (not self._to_the_end or all(one.dry for one in self._all))
+        return any(dry) and (not self._to_the_end or not any(one.left for one in self._all))
 
     def _open_loop(self, rate: float, until: float) -> None:
         turn, sent = 0, 0

@@ -251,6 +251,11 @@ class Requester:
         self._received, self._receives = [], []
 
     @property
+    def left(self) -> int:
+        """Requests that have not been sent."""
+        return len(self._plain) - self._sent
+
+    @property
     def sent(self) -> int:
         """Requests sent so far, each counted once."""
         return self._sent

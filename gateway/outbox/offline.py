@@ -22,14 +22,15 @@ def offline(path: Path) -> Iterator[Store]:
 
     Raises OutboxError: in use, or it cannot be opened, read or written.
     """
-    store = open_store(path)
+    store: Store | None = None
     try:
+        store = open_store(path)
         yield store
         store.close()
-    except (sqlite3.Error, OSError) as error:
-        store.distrust(error)
-        store.abandon()
-        raise OutboxError(f"{path}: cannot be used: {error}") from error
-    except BaseException:
-        store.abandon()
+    except BaseException as error:
+        if store is not None:
+            store.distrust(error)
+            store.abandon()
+        if isinstance(error, (sqlite3.Error, OSError)):
+            raise OutboxError(f"{path}: cannot be used: {error}") from error
         raise

@@ -19,6 +19,7 @@ BENCHMARKS = {
     "end-to-end": "the same, until the cloud store has it",
     "alarm": "emergencies beside a flood of routine records",
     "handshake": "full DTLS handshakes",
+    "workers": "ingest by one process and by several",
     "memory": "what an association costs, and an hour of traffic",
     "growth": "how cost grows with associations and with the outbox; draws a plot",
     "steps": "microseconds a message of each step of the path, in one process",

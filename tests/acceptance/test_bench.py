@@ -108,3 +108,13 @@ def test_each_step_of_the_path_has_a_time(bench: Any) -> None:
     said, report = bench("steps")
     assert all(step["us"]["median"] > 0 for step in report["steps"].values())
     assert all(name in said for name in report["steps"])
+
+
+def test_workers_are_compared_with_one_process(bench: Any) -> None:
+    said, report = bench("workers")
+    servers = report["servers"]
+    assert {"workers = 1", "workers = 2"} <= set(servers)
+    for row in servers.values():
+        assert row["rate"]["median"] > 0
+        assert (row["unanswered"]["max"], row["refused"]) == (0, 0)
+    assert "workers = 2 / workers = 1: rate" in said

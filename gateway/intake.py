@@ -58,12 +58,15 @@ class Offer(NamedTuple):
     payload: bytes
 
 
-class Admitted(NamedTuple):
+class Admitted:
     """What is to be stored before the device may be answered."""
 
-    entry: Entry
-    envelope: Envelope | None
-    """Of a new epoch: to be stored with the entry or before it."""
+    __slots__ = ("entry", "envelope")
+
+    def __init__(self, entry: Entry, envelope: Envelope | None) -> None:
+        self.entry = entry
+        self.envelope = envelope
+        """Of a new epoch: to be stored with the entry or before it."""
 
 
 class Judged(NamedTuple):

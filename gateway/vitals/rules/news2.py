@@ -52,6 +52,9 @@ MAX_AGE_S = {
 """The items in the order of the chart, and how old each may be (verify): what a bracelet measures
 all the time, two minutes; what a person or a cuff measures on a round, the longest round."""
 
+RED = 3
+"""Points of one item that count by themselves."""
+
 EMERGENCY_SCORE = 7
 URGENT_SCORE = 5
 
@@ -63,8 +66,16 @@ def score(values: Mapping[str, Value], *, hypercapnic: bool = False) -> News2:
     """
     # Only SpO2 on scale 2 looks at another item.
     oxygen = bool(values.get("o2")) if hypercapnic else None
-    points = [_item(name, value, oxygen) for name, value in values.items()]
-    return News2(sum(points), 3 in points, _missing(frozenset(values)))
+    return _sum({name: _item(name, value, oxygen) for name, value in values.items()})
+
+
+def _sum(points: dict[str, int]) -> News2:
+    total = 0
+    red = False
+    for item in points.values():
+        total += item
+        red = red or item == RED
+    return News2(total, red, _missing(frozenset(points)))
 
 
 @lru_cache(maxsize=128)
@@ -109,11 +120,13 @@ class News2Rule:
     Config: ClassVar = Limits
     whole_patient: ClassVar = True
 
-    __slots__ = ("_config", "_finding", "_known", "_news2", "_oldest_ends")
+    __slots__ = ("_config", "_finding", "_known", "_news2", "_oldest_ends", "_points")
 
     def __init__(self, config: Limits) -> None:
         self._config = config
         self._known: dict[str, Value] = {}
+        self._points: dict[str, int] = {}
+        """Of each item that is known."""
         self._oldest_ends = inf
         """No item that is known becomes too old before (gateway's time)."""
         self._news2: News2 | None = None
@@ -122,15 +135,16 @@ class News2Rule:
     def assess(self, patient: Patient, stream: Stream) -> Finding | None:
         """Emergency from 7, urgent from 5 or with a red item; leaves the score with the patient."""
         changed = False
-        if stream.values:
-            latest, known = patient.latest, self._known
-            for name, _, _ in stream.values:
-                if name in MAX_AGE_S and name in latest:
-                    value, time = latest[name]
-                    if name not in known or known[name] != value:
-                        known[name] = value
-                        changed = True
-                    self._oldest_ends = min(self._oldest_ends, time + MAX_AGE_S[name])
+        for name, _, _ in stream.values:
+            max_age = MAX_AGE_S.get(name)
+            if max_age is None or name not in patient.latest:
+                continue
+            value, time = patient.latest[name]
+            self._oldest_ends = min(self._oldest_ends, time + max_age)
+            if name not in self._known or self._known[name] != value:
+                self._known[name] = value
+                self._points[name] = _item(name, value, None)
+                changed = True
         if patient.wall > self._oldest_ends:
             self._drop_old(patient)
             changed = True
@@ -143,7 +157,7 @@ class News2Rule:
         ends = {name: patient.latest[name][1] + MAX_AGE_S[name] for name in self._known}
         for name, end in ends.items():
             if patient.wall > end:
-                del self._known[name]
+                del self._known[name], self._points[name]
         self._oldest_ends = min((ends[name] for name in self._known), default=inf)
 
     def _judge(self, patient: Patient) -> None:
@@ -151,7 +165,10 @@ class News2Rule:
         if not self._known:
             self._news2 = self._finding = None
             return
-        news2 = score(self._known, hypercapnic=patient.id in self._config.hypercapnic)
+        if patient.id in self._config.hypercapnic:
+            news2 = score(self._known, hypercapnic=True)
+        else:
+            news2 = _sum(self._points)
         if news2 == self._news2:
             return
         self._news2 = news2

@@ -81,7 +81,7 @@ def tell(report: Mapping[str, Any]) -> None:
     ours = servers["ward-gateway"]
     print(
         f"ingest: {ours['associations']} associations x {ours['in_flight']} in flight, DTLS PSK "
-        f"CCM8, SenML-CBOR; median (lowest-highest)"
+        f"CCM8, SenML-CBOR, datagrams of {ours['request_bytes']} bytes; median (lowest-highest)"
     )
     tell_servers(servers)
     for name, peer in servers.items():
@@ -103,38 +103,39 @@ def tell_servers(servers: Mapping[str, Mapping[str, Any]]) -> None:
         "system",
         "p99 ms",
         "in flight",
-        "bytes",
         "re-sent",
         "lost",
         "generator",
-        "could",
-        "an answer means",
+        "at most",
     )
     lines = []
+    meanings: dict[str, list[str]] = {}
     for name, row in servers.items():
         busy = row["generator_busy"]["median"]
+        told = name if row["dtls"] else f"{name} (no DTLS)"
+        meanings.setdefault(row["acknowledges"], []).append(name)
         lines.append(
             (
-                name if row["dtls"] else f"{name} (no DTLS)",
+                told,
                 measure.spread(row["rate"]),
                 measure.spread(row["cpu_us"], 1),
                 f"{row['user_us']['median']:.1f}",
                 f"{row['system_us']['median']:.1f}",
                 f"{row['p99_ms']['median']:.0f}",
                 f"{row['associations']}x{row['in_flight']}",
-                f"{row['request_bytes']}",
                 f"{row['resent']['median']:.0f}",
                 f"{row['unanswered']['median'] + row['refused']:.0f}",
                 f"{busy:.0%}",
                 f"{row['rate']['median'] / busy:,.0f}/s",
-                row["acknowledges"],
             )
         )
     measure.table(head, lines)
     print(
-        "CPU: user and system time of the server's process. Generator: how busy its one thread "
-        "was, and the rate at which it would be the limit."
+        "CPU: of the server's process. Generator: how busy its one thread was, and the rate at "
+        "which it would be the limit."
     )
+    for meaning, names in meanings.items():
+        print(f"an answer of {', '.join(names)} means: {meaning}")
 
 
 def ratio(ours: Mapping[str, Any], peer: Mapping[str, Any], key: str) -> float:

@@ -25,6 +25,8 @@ BENCHMARKS = {
     "steps": "microseconds a message of each step of the path, in one process",
 }
 _ROUNDS = 5
+_QUIET = 0.5
+"""Load average above which figures by the clock are in doubt."""
 
 
 def main() -> None:
@@ -62,7 +64,10 @@ def main() -> None:
     if arguments.python is not None:
         ours.interpreter = str(arguments.python.absolute())
     machine = _machine()
-    print(", ".join(f"{key} {value}" for key, value in machine.items()) + "\n", flush=True)
+    print(", ".join(f"{key} {value}" for key, value in machine.items()))
+    if float(machine["load average before"]) > _QUIET:
+        print("others are using this machine: look at CPU times, and less at rates and latencies")
+    print(flush=True)
     names = list(BENCHMARKS) if arguments.benchmark == "all" else [arguments.benchmark]
     reports: dict[str, Any] = {"machine": machine}
     failed = []

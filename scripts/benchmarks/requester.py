@@ -2,9 +2,10 @@
 
 Two ways to be a CoAP client. While everything is answered, a turn is: receive what is there, send
 as many requests, protected beforehand, in one call; answers are only counted, and opened and
-checked after the window. That costs the generator about 3 us a request. Once an answer is overdue,
-or when the server answers by separate responses, the node becomes careful: it opens every answer at
-once and sends the request again as RFC 7252 section 4.2 has it, in a record of its own.
+checked after the window. That costs the generator 3 to 7 us a request, the less the more come at
+once. When an answer is overdue, or when the server answers by separate responses, the node becomes
+careful: it opens every answer at once and sends what is overdue again as RFC 7252 section 4.2 has
+it, in a record of its own.
 """
 
 from __future__ import annotations

@@ -32,7 +32,7 @@ _KEYS = ("rate", "cpu_us", "user_us", "system_us", "server_busy", "generator_bus
 
 def run(options: Options) -> dict[str, Any]:
     """Figures by suite and server."""
-    seconds = 0.1 if options.quick else _WINDOW_S
+    seconds = 0.2 if options.quick else _WINDOW_S
     report: dict[str, Any] = {"at_once": _AT_ONCE, "suites": {}, "skipped": {}}
     skipped = report["skipped"]
     with ours.start() as gateway, contextlib.ExitStack() as stack:

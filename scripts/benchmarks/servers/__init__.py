@@ -27,6 +27,8 @@ KEY = "benchmarkbenchma"
 DEVICES = 10_000
 """Their identities are ``bench-0``, ``bench-1`` and so on; a server that keeps a list has all."""
 
+_CPUCLOCK_SCHED = 2
+
 _START_WITHIN_S = 30.0
 _STOP_WITHIN_S = 20.0
 
@@ -58,11 +60,17 @@ class Running(NamedTuple):
     5.2.2). The generator then opens every answer at once, which costs it more."""
 
     def cpu(self) -> tuple[float, float]:
-        """User and system seconds so far, of the process and its children."""
+        """User and system seconds so far, of the process and its children.
+
+        Their sum is exact to the microsecond. How it divides is known by ticks of 10 ms.
+        """
         user = system = 0.0
         for one in (self.process, *self.process.children(recursive=True)):
-            times = one.cpu_times()
-            user, system = user + times.user, system + times.system
+            # The CPU clock of another process, as clock_getcpuclockid(3) makes it.
+            whole = time.clock_gettime(~one.pid << 3 | _CPUCLOCK_SCHED)
+            ticks = one.cpu_times()
+            share = ticks.user / ((ticks.user + ticks.system) or 1.0)
+            user, system = user + whole * share, system + whole * (1 - share)
         return user, system
 
     def resident(self) -> int:

@@ -79,11 +79,9 @@ def effective(loaded: Loaded) -> list[tuple[str, object, str]]:
 
 def documented(kind: type) -> dict[str, str]:
     """The text under each field of a Config dataclass."""
-    body = ast.parse(textwrap.dedent(inspect.getsource(kind))).body[0]
-    assert isinstance(body, ast.ClassDef)
     texts: dict[str, str] = {}
     field = None
-    for node in body.body:
+    for node in _definition(kind).body:
         if isinstance(node, ast.AnnAssign) and isinstance(node.target, ast.Name):
             field = node.target.id
         elif isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant) and field:
@@ -92,8 +90,17 @@ def documented(kind: type) -> dict[str, str]:
     return texts
 
 
+def _definition(kind: type) -> ast.ClassDef:
+    """From the source: a module that is compiled lies beside its own."""
+    module = Path(inspect.getfile(kind))
+    tree = ast.parse(module.with_name(f"{module.name.partition('.')[0]}.py").read_text("utf-8"))
+    return next(
+        node for node in tree.body if isinstance(node, ast.ClassDef) and node.name == kind.__name__
+    )
+
+
 def _first_paragraph(kind: type) -> str:
-    return _flat((inspect.getdoc(kind) or "").split("\n\n")[0])
+    return _flat((ast.get_docstring(_definition(kind)) or "").split("\n\n")[0])
 
 
 def _flat(docstring: str) -> str:

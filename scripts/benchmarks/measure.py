@@ -237,9 +237,9 @@ def figures(rows: Sequence[Row], keys: Iterable[str]) -> dict[str, dict[str, flo
 
 
 def spread(figure: Mapping[str, float], digits: int = 0) -> str:
-    """``median (min-max)``."""
+    """``median (min-max)``, of more than one round."""
     low, middle, high = (f"{figure[key]:,.{digits}f}" for key in ("min", "median", "max"))
-    return f"{middle} ({low}-{high})"
+    return middle if low == high else f"{middle} ({low}-{high})"
 
 
 def table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> None:

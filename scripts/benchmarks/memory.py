@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import measure
 from measure import Load
-from servers import Missing, starter
+from servers import DEVICES, Missing, starter
 from servers.ours import ward
 
 if TYPE_CHECKING:
@@ -19,7 +19,8 @@ if TYPE_CHECKING:
 
     from measure import Options
 
-PEERS = ("libcoap", "aiocoap_dtls")
+PEERS: dict[str, dict[str, int]] = {"libcoap": {}, "aiocoap_dtls": {"devices": DEVICES}}
+"""With what they are started."""
 
 _COUNTS = (1, 1000, 10_000)
 _TALK = 10
@@ -54,7 +55,7 @@ def _associations(
     name = module
     rows: dict[int, dict[str, int]] = {}
     for count in counts:
-        with starter(module)() as server:
+        with starter(module)(**PEERS.get(module, {})) as server:
             name, at_start = server.name, server.resident()
             load = Load(server, associations=count, seconds=120.0, boot=1, in_flight=1, each=_TALK)
             try:

@@ -1,6 +1,7 @@
 """aiocoap's own server: a resource ``/v`` that answers 2.04 and does nothing else.
 
-Arguments: the port, and for DTLS (the tinydtls_server transport) the key. Without one: plain UDP.
+Arguments: the port, and for DTLS (the tinydtls_server transport) the key and how many devices have
+it. Without them: plain UDP.
 """
 
 from __future__ import annotations
@@ -13,8 +14,6 @@ from aiocoap.credentials import CredentialsMap
 from aiocoap.numbers import COAP_PORT, COAPS_PORT
 from aiocoap.resource import Resource, Site
 
-DEVICES = 1000
-
 
 class Sink(Resource):  # type: ignore[misc]  # aiocoap has no types
     """Takes a pack and keeps nothing."""
@@ -24,7 +23,7 @@ class Sink(Resource):  # type: ignore[misc]  # aiocoap has no types
         return aiocoap.Message(code=aiocoap.CHANGED)
 
 
-def credentials(key: str) -> CredentialsMap:
+def credentials(key: str, devices: int) -> CredentialsMap:
     """The benchmark's devices with their one key."""
     known = CredentialsMap()
     known.load_from_dict(
@@ -32,13 +31,15 @@ def credentials(key: str) -> CredentialsMap:
             f":bench-{number}": {
                 "dtls": {"psk": {"ascii": key}, "client-identity": {"ascii": f"bench-{number}"}}
             }
-            for number in range(DEVICES)
+            for number in range(devices)
         }
     )
     return known
 
 
-async def listen(site: Site, port: int, key: str | None) -> aiocoap.Context:
+async def listen(
+    site: Site, port: int, key: str | None = None, devices: int = 1000
+) -> aiocoap.Context:
     """Serve on 127.0.0.1: DTLS with that key, or plain UDP when it is None.
 
     aiocoap's DTLS server adds the distance of the two standard ports to the one it is given.
@@ -51,7 +52,7 @@ async def listen(site: Site, port: int, key: str | None) -> aiocoap.Context:
         site,
         bind=("127.0.0.1", port - (COAPS_PORT - COAP_PORT)),
         transports=["tinydtls_server"],
-        server_credentials=credentials(key),
+        server_credentials=credentials(key, devices),
     )
 
 
@@ -59,7 +60,11 @@ async def main() -> None:
     """Until it is ended."""
     site = Site()
     site.add_resource(["v"], Sink())
-    await listen(site, int(sys.argv[1]), sys.argv[2] if len(sys.argv) > 2 else None)
+    port, *key = sys.argv[1:]
+    if key:
+        await listen(site, int(port), key[0], int(key[1]))
+    else:
+        await listen(site, int(port))
     print("ready", flush=True)
     await asyncio.Event().wait()
 

@@ -33,10 +33,13 @@ def main() -> None:
     """Run benchmarks and print their figures; exit code 1 if one has failed."""
     parser = argparse.ArgumentParser(
         prog="scripts/bench",
-        description="Measures the gateway beside its peers, in turns on the same machine. "
-        "CPU a request is the figure to trust where others share the machine.",
+        description="Measures the gateway beside its peers, in turns on the same machine: medians,\n"
+        "lowest and highest round. CPU time a request is the figure to trust where others\n"
+        "share the machine. A peer that is not here is skipped by name.",
         formatter_class=argparse.RawDescriptionHelpFormatter,
-        epilog="\n".join(f"{name:<12}{words}" for name, words in BENCHMARKS.items()),
+        epilog="benchmarks:\n"
+        + "\n".join(f"  {name:<12}{words}" for name, words in BENCHMARKS.items())
+        + "\n  all         one after the other; one that fails does not keep the others",
     )
     parser.add_argument("benchmark", choices=[*BENCHMARKS, "all"], metavar="BENCHMARK")
     parser.add_argument(
@@ -52,7 +55,9 @@ def main() -> None:
         help="interpreter of the environment whose Ward Gateway is measured, as one with a "
         "compiled wheel; this one unless given",
     )
-    parser.add_argument("--json", type=Path, metavar="FILE", help="write the figures there too")
+    parser.add_argument(
+        "--json", type=Path, metavar="FILE", help="write the figures there too; a plot goes beside"
+    )
     arguments = parser.parse_args()
     if arguments.rounds is not None and arguments.rounds < 1:
         parser.error("--rounds must be 1 or more")

@@ -44,6 +44,7 @@ from gateway.roster import secret
 from gateway.roster.devices import Devices
 from gateway.roster.recipients import Recipients
 from gateway.roster.ward import Ward
+from gateway.telemetry.build import build
 from gateway.uplink import cloud_sink
 from gateway.vitals.alarms import Alarms
 from gateway.vitals.triage import Config as TriageConfig
@@ -301,6 +302,7 @@ class Gateway:
         others = Counter() if self._homes is None else self._homes.counts
         return {
             "version": version("ward-gateway"),
+            "build": build(),
             "ward": self._loaded.configuration.gateway.ward,
             "listen": self.addresses,
             "uptime_s": round(wall - self._started, 1),
@@ -311,6 +313,7 @@ class Gateway:
             "exchanges": {"reused": self._exchanges.reused, "shed": self._exchanges.shed},
             "aiocoap_lane": dict(self._lane.counts),
             "unsent_datagrams": self._sockets.unsent,
+            "dropped_by_kernel": self._sockets.dropped(),
             "outbox": totals.of_outboxes(
                 [asdict(self._writer.status()), *(outbox for outbox, _ in left)]
             ),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+import gc
 import os
 import signal
 from datetime import UTC, datetime
@@ -22,6 +23,7 @@ from gateway.lane import Lane
 from gateway.provision import today
 from gateway.roster import secret
 from gateway.telemetry import log
+from gateway.telemetry.build import build
 from gateway.uplink import cloud_sink
 from gateway.workers import lifeline, moving
 from gateway.workers.supervisor import Supervisor
@@ -34,6 +36,8 @@ if TYPE_CHECKING:
 
 _EXPIRES_SOON_DAYS = 30
 _DISK_FREE = 256 << 20
+_YOUNG_OBJECTS = 20_000
+"""Some bursts' worth: their objects are gone when the collector comes to look at them."""
 
 
 def add_parser(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
@@ -79,6 +83,7 @@ async def _serve(gateway: Gateway | Supervisor, line: socket.socket | None = Non
         lifeline.hold(line)
     try:
         await gateway.start()
+        _settle()
         if line is not None:
             lifeline.ready(line)
         else:
@@ -89,10 +94,19 @@ async def _serve(gateway: Gateway | Supervisor, line: socket.socket | None = Non
     return 0 if told.done() else 1
 
 
+def _settle() -> None:
+    """What is loaded by now stays, and most objects of a burst end with it: the collector of
+    cycles is to look at neither. Measured: 2 us a record."""
+    gc.collect()
+    gc.freeze()
+    gc.set_threshold(_YOUNG_OBJECTS, 20, 20)
+
+
 def _check(args: argparse.Namespace) -> int:
     loaded = places.loaded(args)
     checks: list[tuple[str, Callable[[Loaded], str]]] = [
         ("configuration", lambda one: str(one.path)),
+        ("build", _build),
         ("clock", _clock),
         ("certificate", _certificate),
         ("keys and rosters", _parts),
@@ -118,6 +132,12 @@ def _check(args: argparse.Namespace) -> int:
 
 class _Warn(Exception):
     """Worth knowing, and no reason not to run."""
+
+
+def _build(loaded: Loaded) -> str:
+    if build() == "compiled":
+        return "the hot path is compiled"
+    return "the hot path is interpreted; a wheel that is built beside a C compiler is faster"
 
 
 def _clock(loaded: Loaded) -> str:

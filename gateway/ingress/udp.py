@@ -183,7 +183,11 @@ class Sockets:
 
     def dropped(self) -> dict[str, int]:
         """For each socket, by its address, the datagrams that came when its buffer was full."""
-        return {_name(one.socket): one.dropped() for one in self._listeners}
+        counts = {}
+        for one in self._listeners:
+            with contextlib.suppress(OSError):  # a kernel that does not tell
+                counts[_name(one.socket)] = one.dropped()
+        return counts
 
     def close(self) -> None:
         """Stop receiving and close."""

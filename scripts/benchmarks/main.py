@@ -20,7 +20,7 @@ BENCHMARKS = {
     "alarm": "emergencies beside a flood of routine records",
     "handshake": "full DTLS handshakes",
     "workers": "ingest by one process and by several",
-    "memory": "what an association costs, and an hour of traffic",
+    "memory": "what an association costs, and hours of traffic",
     "growth": "how cost grows with associations and with the outbox; draws a plot",
     "steps": "microseconds a message of each step of the path, in one process",
 }
@@ -33,9 +33,9 @@ def main() -> None:
     """Run benchmarks and print their figures; exit code 1 if one has failed."""
     parser = argparse.ArgumentParser(
         prog="scripts/bench",
-        description="Measures the gateway beside its peers, in turns on the same machine: medians,\n"
-        "lowest and highest round. CPU time a request is the figure to trust where others\n"
-        "share the machine. A peer that is not here is skipped by name.",
+        description="Measures the gateway beside its peers, in turns on the same machine:\n"
+        "medians, lowest and highest round. CPU time a request is the figure to trust where\n"
+        "others share the machine. A peer that is not here is skipped by name.",
         formatter_class=argparse.RawDescriptionHelpFormatter,
         epilog="benchmarks:\n"
         + "\n".join(f"  {name:<12}{words}" for name, words in BENCHMARKS.items())

@@ -90,8 +90,8 @@ def test_memory_is_counted_by_association(bench: Any) -> None:
     rows = report["servers"][_OURS]["counts"]
     assert [int(count) for count in rows] == report["counts"]
     assert all(row["talked"] >= row["at_start"] > 0 for row in rows.values())
-    hour = report["hour"]
-    assert hour["messages"] == hour["bracelets"] * hour["packs"]
+    hours = report["hours"]
+    assert hours["messages"] == 4 * hours["bracelets"] * hours["packs"]
     assert "KiB an association" in said
 
 

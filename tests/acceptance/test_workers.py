@@ -82,7 +82,7 @@ def test_a_flood_a_kill_and_fewer_workers(two: Ward, tmp_path: Path) -> None:
     flood.interrupt()
     status = two.status()
     shares = [worker["messages"].get("admitted", 0) for worker in status["workers"]]
-    assert sum(shares) == status["messages"]["admitted"] >= 150
+    assert sum(shares) == status["messages"]["admitted"] > 100
     assert two.stop_gateway() == 0
     waiting = sum(row["waiting"] for row in json.loads(two.ask("--json", "outbox", "status")))
     assert waiting >= flood.count() > 300

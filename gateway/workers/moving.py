@@ -49,7 +49,7 @@ def settle(state: Path, count: int, secret: bytes, wall: float) -> None:
         _note(state, count)
     except OSError as error:
         raise ConfigError([f"{state / NAME}: cannot be written: {error.strerror}"]) from None
-    _log.info("%d workers instead of %d; alarms moved: %d", count, before, moved)
+    _log.info("number of workers: %d, before: %d; alarms moved: %d", count, before, moved)
 
 
 def _move(state: Path, count: int, secret: bytes, at_ms: int) -> int:

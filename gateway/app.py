@@ -265,7 +265,7 @@ class Gateway:
         self._end(f"outbox: {error}")
 
     def _left_alone(self, other: int) -> None:
-        if self._driver.refusing is None:
+        if self._driver.refusing is None and not self.ended.done():
             _log.critical("worker %d has gone: its patients' records cannot be stored", other)
             self._end(f"worker {other} has gone")
 

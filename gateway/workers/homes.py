@@ -12,6 +12,7 @@ import logging
 from collections import Counter, defaultdict
 from typing import TYPE_CHECKING, Final, NamedTuple
 
+from gateway.coap.fastlane import Kind
 from gateway.errors import OutboxError, OutboxFull
 from gateway.ingress.batch import RETRY_AFTER_STOP_S, Handed, tally
 from gateway.intake import Admitted, Outcome, Repeated
@@ -22,7 +23,6 @@ from gateway.workers.place import home
 from gateway.workers.wire import Told
 
 if TYPE_CHECKING:
-    import socket
     from collections.abc import Callable, Mapping, Sequence
 
     from gateway.clock import Clock
@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from gateway.intake import Intake, Offer
     from gateway.outbox.writer import Writer
     from gateway.roster.ward import Ward
+    from gateway.workers.lifeline import Pair
     from gateway.workers.place import Place
     from gateway.workers.wire import Asked, Result
 
@@ -37,6 +38,9 @@ _log = logging.getLogger("workers")
 
 _RETRY_ROSTER_S: Final = 2.0
 """Max-Age of 5.03 while two workers have read different rosters: each looks every second."""
+
+
+_DECLARED: Final = (Kind.ALARM, Kind.SEALED_ALARM)
 
 
 class Owed(NamedTuple):
@@ -67,7 +71,7 @@ class Homes:
         self._writer = writer
         self._clock = clock
         self._refresh = refresh
-        self._links: dict[int, Link] = {}
+        self._links: dict[tuple[int, bool], Link] = {}
         self.refusing: str | None = None
         """While stopping: why nothing more of other workers is taken (5.03)."""
         self.counts: Counter[str] = Counter()
@@ -75,16 +79,17 @@ class Homes:
 
     async def start(
         self,
-        ends: Mapping[int, socket.socket],
+        ends: Mapping[int, Pair],
         *,
         told: Callable[[list[tuple[Waiting, Result]]], None],
         broken: Callable[[int], None],
     ) -> None:
         """Open the links. ``told``: answer those who wait; ``broken``: a worker has gone."""
-        for other, end in ends.items():
-            link = Link(other, asked=self._asked, told=told, broken=broken)
-            await link.open(end)
-            self._links[other] = link
+        for other, pair in ends.items():
+            for declared, end in ((False, pair.routine), (True, pair.declared)):
+                link = Link(other, asked=self._asked, told=told, broken=broken)
+                await link.open(end)
+                self._links[other, declared] = link
 
     async def drained(self, within_s: float) -> None:
         """Returns when every other worker has answered for what was handed to it, or after some
@@ -107,22 +112,22 @@ class Homes:
         """As :meth:`gateway.intake.Intake.admit`; ``Handed`` for a patient of another worker."""
         mine: list[Offer] = []
         found: dict[int, Handed | OutboxFull] = {}
-        leaving: defaultdict[int, list[tuple[Offer, Handed]]] = defaultdict(list)
+        leaving: defaultdict[Link, list[tuple[Offer, Handed]]] = defaultdict(list)
         for place, offer in enumerate(offers):
             at = self._home(offer)
             if at is None or at == self._place.number:
                 mine.append(offer)
                 continue
-            link = self._links.get(at)
-            refusal = _no_link() if link is None else link.refusal(offer.kind)
+            link = self._links[at, offer.kind in _DECLARED]
+            refusal = link.refusal()
             if refusal is not None:
                 found[place] = refusal
                 continue
             handed = found[place] = Handed()
-            leaving[at].append((offer, handed))
-        for at, handed_over in leaving.items():
+            leaving[link].append((offer, handed))
+        for link, handed_over in leaving.items():
             self.counts["handed_over"] += len(handed_over)
-            self._links[at].ask(wall, handed_over)
+            link.ask(wall, handed_over)
         outcomes = self._intake.admit(mine, now=now, wall=wall) if mine else []
         if not found:
             return outcomes
@@ -221,7 +226,3 @@ class Homes:
         for link, told in results.items():
             link.tell(told)
         return others
-
-
-def _no_link() -> OutboxFull:
-    return OutboxFull("the worker of this patient is not there yet", _RETRY_ROSTER_S)

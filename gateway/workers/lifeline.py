@@ -25,13 +25,21 @@ _DESCRIPTORS: Final = 253
 """The most that the kernel passes in one message (SCM_MAX_FD)."""
 
 
+class Pair(NamedTuple):
+    """One worker's ends of its two links to another."""
+
+    routine: socket.socket
+    declared: socket.socket
+    """For what nodes declare an emergency."""
+
+
 class Worker(NamedTuple):
     """What one process has of the gateway."""
 
     place: Place
     sockets: list[socket.socket]
     """Bound already, in the order of ``[coap] listen``."""
-    links: dict[int, socket.socket]
+    links: dict[int, Pair]
     """To each other worker, by its number."""
 
 
@@ -40,11 +48,12 @@ WHOLE: Final = Worker(ALONE, [], {})
 
 
 def offer(
-    supervisors_end: socket.socket, sockets: list[socket.socket], links: dict[int, socket.socket]
+    supervisors_end: socket.socket, sockets: list[socket.socket], links: dict[int, Pair]
 ) -> None:
     """Give a worker what :func:`join` takes. Raises OSError."""
     message = json.dumps({"sockets": len(sockets), "links": list(links)}).encode()
-    descriptors = [one.fileno() for one in (*sockets, *links.values())]
+    ends = (end for pair in links.values() for end in pair)
+    descriptors = [one.fileno() for one in (*sockets, *ends)]
     socket.send_fds(supervisors_end, [message], descriptors)
 
 
@@ -61,7 +70,8 @@ def join(place: str) -> tuple[Worker, socket.socket]:
         told = json.loads(message)
         ends = [socket.socket(fileno=one) for one in descriptors]
         sockets = [ends.pop(0) for _ in range(told["sockets"])]
-        links = dict(zip(told["links"], ends, strict=True))
+        pairs = [Pair(*ends[at : at + 2]) for at in range(0, len(ends), 2)]
+        links = dict(zip(told["links"], pairs, strict=True))
         return Worker(found, sockets, links), lifeline
     except (OSError, ValueError, KeyError, TypeError):
         raise UsageError(

@@ -1,8 +1,11 @@
-"""The link between two workers: offers go over it, and what became of them comes back.
+"""A link between two workers: offers go over it, and what became of them comes back.
 
-A stream socket without a name, made by the supervisor. What is owed is bounded in number and in
-bytes; what does not fit is refused at once, and what a broken link owed is refused too: never is an
-offer taken for stored that the home has not said to be on disk.
+A stream socket without a name, made by the supervisor. Two workers have two, so that no emergency
+stands behind what is routine, and each is read in small pieces, so that both have their turn.
+
+What is owed is bounded in number and in bytes; what does not fit is refused at once, and what a
+broken link owed is refused too: never is an offer taken for stored that the home has not said to be
+on disk.
 """
 
 from __future__ import annotations
@@ -12,7 +15,6 @@ import logging
 from itertools import count
 from typing import TYPE_CHECKING, Final
 
-from gateway.coap.fastlane import Kind
 from gateway.errors import OutboxFull
 from gateway.workers import wire
 
@@ -26,9 +28,8 @@ if TYPE_CHECKING:
 
 _log = logging.getLogger("workers")
 
-OWED_ROUTINE: Final = 8192
-OWED_MOST: Final = 16_384
-"""Offers without an answer. Above the first only emergencies are taken."""
+OWED_MOST: Final = 8192
+"""Offers without an answer."""
 
 UNSENT_MOST: Final = 4 << 20
 """Bytes that the other side has not read yet."""
@@ -40,10 +41,11 @@ _RETRY_BEHIND_S: Final = 2.0
 _RETRY_BROKEN_S: Final = 3.0
 """Max-Age of 5.03 when the other worker has ended: about what a restart takes."""
 
-_DECLARED: Final = (Kind.ALARM, Kind.SEALED_ALARM)
+_PIECE_BYTES: Final = 32 << 10
+"""Read at once: some 200 offers, which take a few milliseconds."""
 
 
-class Link(asyncio.Protocol):
+class Link(asyncio.BufferedProtocol):
     """One end, in the event loop.
 
     asked: the other side wants offers judged and stored. told: those who wait are to be answered.
@@ -63,6 +65,7 @@ class Link(asyncio.Protocol):
         self._asked, self._told, self._broken = asked, told, broken
         self._transport: asyncio.Transport | None = None
         self._buffer = bytearray()
+        self._piece = memoryview(bytearray(_PIECE_BYTES))
         self._numbers = count()
         self._owed: dict[int, dict[int, Handed]] = {}
         self.owed = 0
@@ -83,13 +86,12 @@ class Link(asyncio.Protocol):
 
     # -- asking
 
-    def refusal(self, kind: Kind) -> OutboxFull | None:
+    def refusal(self) -> OutboxFull | None:
         """Why an offer cannot be handed over now; None if it can."""
         transport = self._transport
         if transport is None or transport.is_closing():
             return OutboxFull("the worker of this patient is away", _RETRY_BROKEN_S)
-        most = OWED_MOST if kind in _DECLARED else OWED_ROUTINE
-        if self.owed >= most or transport.get_write_buffer_size() > UNSENT_MOST:
+        if self.owed >= OWED_MOST or transport.get_write_buffer_size() > UNSENT_MOST:
             return OutboxFull("the worker of this patient is behind", _RETRY_BEHIND_S)
         return None
 
@@ -130,8 +132,11 @@ class Link(asyncio.Protocol):
         assert isinstance(transport, asyncio.Transport)
         self._transport = transport
 
-    def data_received(self, data: bytes) -> None:
-        self._buffer += data
+    def get_buffer(self, sizehint: int) -> memoryview:
+        return self._piece
+
+    def buffer_updated(self, nbytes: int) -> None:
+        self._buffer += self._piece[:nbytes]
         try:
             found = wire.frames(self._buffer)
         except (ValueError, TypeError, KeyError, EOFError):

@@ -21,6 +21,7 @@ from gateway.control import Control
 from gateway.errors import ConfigError, UsageError
 from gateway.ingress.udp import Sockets
 from gateway.workers import lifeline, totals
+from gateway.workers.lifeline import Pair
 from gateway.workers.place import Place
 
 if TYPE_CHECKING:
@@ -73,7 +74,7 @@ class Supervisor:
             for one in (one for share in shares[1:] for one in share):
                 ours.callback(one.close)
             links = _links(self._count)
-            for one in (one for ends in links for one in ends.values()):
+            for one in (one for pairs in links for pair in pairs.values() for one in pair):
                 ours.callback(one.close)
             for number in range(self._count):
                 await self._spawn(number, shares[number], links[number])
@@ -93,7 +94,7 @@ class Supervisor:
         await self._control.start()
 
     async def _spawn(
-        self, number: int, sockets: list[socket.socket], links: dict[int, socket.socket]
+        self, number: int, sockets: list[socket.socket], links: dict[int, Pair]
     ) -> None:
         ours, theirs = socket.socketpair()
         self._lifelines.append(ours)
@@ -190,13 +191,15 @@ class Supervisor:
         return answers
 
 
-def _links(count: int) -> list[dict[int, socket.socket]]:
-    """For each worker, its end of a stream to each other one."""
-    ends: list[dict[int, socket.socket]] = [{} for _ in range(count)]
+def _links(count: int) -> list[dict[int, Pair]]:
+    """For each worker, its ends of the streams to each other one."""
+    links: list[dict[int, Pair]] = [{} for _ in range(count)]
     for one in range(count):
         for other in range(one + 1, count):
-            ends[one][other], ends[other][one] = socket.socketpair()
-    return ends
+            routine, declared = socket.socketpair(), socket.socketpair()
+            links[one][other] = Pair(routine[0], declared[0])
+            links[other][one] = Pair(routine[1], declared[1])
+    return links
 
 
 def _end(code: int) -> str:

@@ -22,7 +22,7 @@ from gateway.config import loading
 from gateway.node.link import Link
 from gateway.roster import secret
 from gateway.roster.devices import Devices, new_device
-from gateway.workers.lifeline import Worker
+from gateway.workers.lifeline import Pair, Worker
 from gateway.workers.place import Place, home
 
 if TYPE_CHECKING:
@@ -58,12 +58,13 @@ class Two:
         self._devices.add(made)
 
     async def start(self) -> None:
-        ends = socket.socketpair()
+        routine, declared = socket.socketpair(), socket.socketpair()
         for number in range(2):
             bound = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
             bound.setblocking(False)
             bound.bind(("127.0.0.1", 0))
-            worker = Worker(Place(number, 2), [bound], {1 - number: ends[number]})
+            pair = Pair(routine[number], declared[number])
+            worker = Worker(Place(number, 2), [bound], {1 - number: pair})
             gateway = Gateway(self._loaded, SystemClock(), worker)
             self.workers.append(gateway)
             await gateway.start()

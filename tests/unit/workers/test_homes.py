@@ -20,6 +20,7 @@ from gateway.lane import Lane
 from gateway.outbox.salvage import open_store
 from gateway.outbox.writer import Config, Writer
 from gateway.workers.homes import Homes
+from gateway.workers.lifeline import Pair
 from gateway.workers.link import Link
 from gateway.workers.place import Place, home
 from gateway.workers.wire import Told
@@ -42,7 +43,7 @@ class Bench:
         self.mine = self._device(0)
         self.theirs = self._device(1)
         self.writer = Writer(lambda: open_store(folder / "outbox.db"), Config(), SystemClock())
-        self.asked: asyncio.Queue[Asked] = asyncio.Queue()
+        self.asked: asyncio.Queue[tuple[Link, Asked]] = asyncio.Queue()
         self.told: asyncio.Queue[tuple[Waiting, Result]] = asyncio.Queue()
 
     def _device(self, worker: int) -> str:
@@ -67,21 +68,26 @@ class Bench:
             clock=SystemClock(),
             refresh=self._look,
         )
-        ours, theirs = socket.socketpair()
-        broken: asyncio.Future[int] = asyncio.get_running_loop().create_future()
-        await self.homes.start({1: ours}, told=self._tell, broken=lambda other: None)
-        self.other = Link(
-            0,
-            asked=lambda link, asked: self.asked.put_nowait(asked),
-            told=self._tell,
-            broken=broken.set_result,
+        streams = [socket.socketpair() for _ in range(2)]
+        pair = Pair(*(ends[0] for ends in streams))
+        await self.homes.start({1: pair}, told=self._tell, broken=lambda other: None)
+        self.broken: asyncio.Queue[int] = asyncio.Queue()
+        self.other, self.declared = (
+            Link(
+                0,
+                asked=lambda link, asked: self.asked.put_nowait((link, asked)),
+                told=self._tell,
+                broken=self.broken.put_nowait,
+            )
+            for _ in streams
         )
-        await self.other.open(theirs)
-        self.broken = broken
+        await self.other.open(streams[0][1])
+        await self.declared.open(streams[1][1])
 
     async def stop(self) -> None:
         self.homes.close()
-        await self.broken
+        for _ in range(2):
+            await self.broken.get()
         await self.writer.close()
 
     def _look(self) -> None:
@@ -129,8 +135,20 @@ async def test_a_burst_is_parted_by_homes_and_keeps_its_order(bench: Bench) -> N
     outcomes: list[Any] = list(bench.homes.admit(offers, now=5.0, wall=bench.desk.wall))
     kinds = [Handed, Admitted, ForbiddenError, Handed, Admitted]
     assert [type(one) for one in outcomes] == kinds
-    asked = await bench.asked.get()
+    link, asked = await bench.asked.get()
+    assert link is bench.other
     assert (asked.offers, asked.wall) == ([offers[0], offers[3]], bench.desk.wall)
+
+
+async def test_what_is_declared_an_emergency_has_a_link_of_its_own(bench: Bench) -> None:
+    offers = [bench.offer(bench.theirs, kind=kind) for kind in Kind]
+    bench.homes.admit(offers, now=5.0, wall=bench.desk.wall)
+    heard = dict([await bench.asked.get() for _ in range(2)])
+    kinds = {link: [one.kind for one in asked.offers] for link, asked in heard.items()}
+    assert kinds == {
+        bench.other: [Kind.VITALS, Kind.SEALED],
+        bench.declared: [Kind.ALARM, Kind.SEALED_ALARM],
+    }
 
 
 async def test_what_another_hands_over_is_answered_from_the_disk(bench: Bench) -> None:
@@ -188,18 +206,19 @@ async def test_a_bug_costs_one_message_and_is_told_here(
 async def test_it_waits_for_what_is_owed(bench: Bench) -> None:
     (handed,) = bench.homes.admit([bench.offer(bench.theirs)], now=5.0, wall=bench.desk.wall)
     assert isinstance(handed, Handed)
-    asked = await bench.asked.get()
+    link, asked = await bench.asked.get()
     drained = asyncio.create_task(bench.homes.drained(5.0))
     await asyncio.sleep(0)
     assert not drained.done()
-    bench.other.tell([Told(asked.number, 0, Repeated(stored=True))])
+    link.tell([Told(asked.number, 0, Repeated(stored=True))])
     async with asyncio.timeout(4):
         await drained
 
 
 async def test_without_a_link_there_is_a_time_to_come_again(bench: Bench) -> None:
     bench.homes.close()
-    await bench.broken
+    for _ in range(2):
+        bench.broken.put_nowait(await bench.broken.get())
     (refused,) = bench.homes.admit([bench.offer(bench.theirs)], now=5.0, wall=bench.desk.wall)
     assert isinstance(refused, OutboxFull)
     assert refused.retry_after_s > 0

@@ -11,6 +11,7 @@ import pytest
 
 from gateway.errors import UsageError
 from gateway.workers import lifeline
+from gateway.workers.lifeline import Pair
 
 _CHILD = """
 import asyncio
@@ -18,8 +19,9 @@ from gateway.workers import lifeline
 worker, line = lifeline.join("1/3")
 assert (worker.place.number, worker.place.count) == (1, 3)
 worker.sockets[0].send(b"bound")
-for number, link in worker.links.items():
-    link.send(b"to %d" % number)
+for number, pair in worker.links.items():
+    pair.routine.send(b"routine to %d" % number)
+    pair.declared.send(b"declared to %d" % number)
 async def serve():
     lifeline.hold(line)
     lifeline.ready(line)
@@ -30,18 +32,21 @@ asyncio.run(serve())
 
 def test_a_worker_has_its_sockets_and_links_and_ends_with_the_supervisor() -> None:
     ours, theirs = socket.socketpair()
-    bound, links = socket.socketpair(), {0: socket.socketpair(), 2: socket.socketpair()}
-    lifeline.offer(ours, [bound[0]], {number: ends[0] for number, ends in links.items()})
+    bound, streams = socket.socketpair(), [socket.socketpair() for _ in range(4)]
+    near = [ends[0] for ends in streams]
+    lifeline.offer(ours, [bound[0]], {0: Pair(*near[:2]), 2: Pair(*near[2:])})
     child = subprocess.Popen([sys.executable, "-c", _CHILD], stdin=theirs.fileno())
     theirs.close()
     ours.settimeout(20)
     assert ours.recv(64) == lifeline.READY
     assert bound[1].recv(64) == b"bound"
-    assert [links[number][1].recv(64) for number in (0, 2)] == [b"to 0", b"to 2"]
+    assert [ends[1].recv(64) for ends in streams] == [
+        *(b"routine to 0", b"declared to 0", b"routine to 2", b"declared to 2")
+    ]
     assert child.poll() is None
     ours.close()
     assert child.wait(20) == 1
-    for one in (*bound, *links[0], *links[2]):
+    for one in (*bound, *(end for ends in streams for end in ends)):
         one.close()
 
 

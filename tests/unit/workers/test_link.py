@@ -34,14 +34,14 @@ class End:
             broken=self.broken.set_result,
         )
 
-    def ask(self, *payloads: bytes, kind: Kind = Kind.VITALS) -> list[Waiting]:
+    def ask(self, *payloads: bytes) -> list[Waiting]:
         """Hand over; who waits for each."""
         waiting = [Waiting(payload[:8], None, None, None) for payload in payloads]
         handed = []
         for payload, one in zip(payloads, waiting, strict=True):
             place = Handed()
             place.waiting = one
-            handed.append((Offer(ME, kind, 112, payload), place))
+            handed.append((Offer(ME, Kind.VITALS, 112, payload), place))
         self.link.ask(1.5, handed)
         return waiting
 
@@ -90,18 +90,14 @@ async def test_a_large_burst_goes_in_parts(ends: tuple[End, End]) -> None:
 async def test_what_a_home_does_not_answer_is_bounded(
     ends: tuple[End, End], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Routine first, so that there is room for emergencies."""
-    monkeypatch.setattr(link_module, "OWED_ROUTINE", 2)
-    monkeypatch.setattr(link_module, "OWED_MOST", 3)
+    monkeypatch.setattr(link_module, "OWED_MOST", 2)
     near, _ = ends
-    assert near.link.refusal(Kind.VITALS) is None
-    near.ask(b"1", b"2")
-    refusal = near.link.refusal(Kind.VITALS)
+    near.ask(b"1")
+    assert near.link.refusal() is None
+    near.ask(b"2")
+    refusal = near.link.refusal()
     assert isinstance(refusal, OutboxFull)
     assert "behind" in str(refusal)
-    assert near.link.refusal(Kind.ALARM) is near.link.refusal(Kind.SEALED_ALARM) is None
-    near.ask(b"3", kind=Kind.ALARM)
-    assert near.link.refusal(Kind.ALARM) is not None
 
 
 async def test_a_home_that_does_not_read_costs_bounded_memory(
@@ -112,7 +108,7 @@ async def test_a_home_that_does_not_read_costs_bounded_memory(
     ours, theirs = socket.socketpair()
     await near.link.open(ours)
     asked = 0
-    while near.link.refusal(Kind.ALARM) is None:
+    while near.link.refusal() is None:
         near.ask(bytes(16_384))
         asked += 1
         assert asked < 200
@@ -132,7 +128,7 @@ async def test_what_a_broken_link_owes_is_refused(ends: tuple[End, End]) -> None
     assert [one for one, _ in heard[1:]] == [waiting[0], waiting[2]]
     assert all(isinstance(result, OutboxFull) for _, result in heard[1:])
     assert near.link.idle.is_set()
-    refusal = near.link.refusal(Kind.ALARM)
+    refusal = near.link.refusal()
     assert refusal is not None
     assert "away" in str(refusal)
     near.link.tell([Told(0, 0, Repeated(stored=True))])  # to nobody

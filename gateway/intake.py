@@ -45,6 +45,11 @@ _SEALED_OVERHEAD: Final = 256
 _ASSESSMENTS: Final = 4096
 """Encoded assessments kept: most packs are judged as the one before."""
 
+_STAGES: Final = range(4)
+_READ: Final = 0
+_JUDGE: Final = 1
+_SEAL: Final = 3
+
 _DECLARED: Final = (Kind.ALARM, Kind.SEALED_ALARM)
 _SEALED: Final = (Kind.SEALED, Kind.SEALED_ALARM)
 
@@ -203,11 +208,11 @@ class Intake:
         outcomes: list[Outcome] = [_NOT_YET] * len(offers)
         work = [_Work(place, offer) for place, offer in enumerate(offers)]
         moment = _Moment(now, wall, int(wall * 1000))
-        for stage in (self._read, self._judge, self._write, self._seal):
+        for stage in _STAGES:
             alive = []
             for one in work:
                 try:
-                    outcome = stage(one, moment)
+                    outcome = self._do(stage, one, moment)
                 except Exception as error:
                     outcomes[one.place] = error
                     if one.key is not None:
@@ -223,6 +228,18 @@ class Intake:
     def stored(self, key: bytes) -> None:
         """The message with this key is on disk: its repetition may be acknowledged."""
         self._recent.stored(key)
+
+    def _do(self, stage: int, one: _Work, moment: _Moment) -> Outcome | None:
+        # Calls by name, which are compiled to calls; bound methods in a tuple are not.
+        if stage == _READ:
+            return self._read(one, moment)
+        if stage == _SEAL:
+            return self._seal(one, moment)
+        if stage == _JUDGE:
+            self._judge(one, moment)
+        else:
+            self._write(one, moment)
+        return None
 
     def _read(self, one: _Work, moment: _Moment) -> Repeated | None:
         """Decode, resolve, and recognise what came before."""
@@ -291,10 +308,10 @@ class Intake:
         sealer, envelope = self._epochs.current(
             pseudonym, lane, assignment.readers[lane], now=now, wall=wall
         )
-        name, epoch = one.name, sealer.epoch
-        header = record.Header(name, pseudonym, lane, received_ms, epoch)
-        sealed = sealer.seal(one.plaintext, record.external_aad(self._gateway, header))
-        entry = Entry(name, lane, pseudonym, received_ms, epoch, sealed, one.key)
+        name = one.name
+        bound = record.external_aad(self._gateway, name, pseudonym, lane, received_ms)
+        sealed = sealer.seal(one.plaintext, bound)
+        entry = Entry(name, lane, pseudonym, received_ms, sealer.epoch, sealed, one.key)
         return Admitted(entry, envelope)
 
     def _record_id(self, received_ms: int) -> bytes:

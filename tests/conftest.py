@@ -172,7 +172,7 @@ class Ward:
                 "news2": None,
             },
         )
-        aad = external_aad(gateway or envelope.gateway, header)
+        aad = external_aad(gateway or envelope.gateway, *header[:4])
         return header, sealer.seal(encode(plaintext), aad)
 
     def batch(self, *items: tuple[Header, bytes], gateway: Party | None = None) -> bytes:

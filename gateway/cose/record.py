@@ -88,12 +88,12 @@ def _milliseconds(value: int) -> bytes:
     return cbor.head(cbor.UINT, value)
 
 
-def external_aad(gateway: str, header: Header) -> bytes:
+def external_aad(gateway: str, name: bytes, patient: bytes, lane: Lane, received_ms: int) -> bytes:
     """Deterministic CBOR ``[gateway, id, patient, lane, received ms]``, bound to the sealed record.
 
-    Raises SealError: an id or pseudonym that is not 16 bytes, a negative time.
+    name: the record's id. Raises SealError: an id or pseudonym that is not 16 bytes, a negative
+    time.
     """
-    name, patient, lane, received_ms, _ = header
     if len(name) != ID_BYTES or len(patient) != ID_BYTES:
         raise SealError("a record's id and its pseudonym must be 16 bytes")
     before, after = _around_id(gateway, patient, lane)

@@ -115,7 +115,7 @@ class Opening:
         if claimed != (envelope.gateway, envelope.patient, envelope.lane):
             raise TamperedError("its envelope is of another gateway, patient or lane")
         try:
-            aad = external_aad(envelope.gateway, header)
+            aad = external_aad(envelope.gateway, *header[:4])
             plaintext = decode_untrusted(open_untrusted(item.record, epoch.content_key, aad))
             records = (
                 None if plaintext.senml is None else decode_resolved_untrusted(plaintext.senml)

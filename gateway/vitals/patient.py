@@ -51,6 +51,18 @@ PROMPT_PACKS = 5
 """After so many packs without arrears a node is known to send each beat with its next pack."""
 
 
+class Latest:
+    """The last value of one name. The object stays while its patient is remembered, and takes on
+    what is newer: rules may hold on to it."""
+
+    __slots__ = ("time", "value")
+
+    def __init__(self, value: Value, time: float) -> None:
+        self.value = value
+        self.time = time
+        """By the gateway's clock."""
+
+
 class Rule(Protocol):
     """One condition on one stream of one patient; keeps what it needs between packs.
 
@@ -87,7 +99,6 @@ class Stream:
         "quality_at",
         "rhythms",
         "rules",
-        "values",
     )
 
     def __init__(self, device: str, rules: list[Rule]) -> None:
@@ -107,8 +118,6 @@ class Stream:
         """More than LOST_S of beats is missing before the first of ``beats``."""
         self.rhythms: list[str] = []
         """Verdicts of the node itself."""
-        self.values: list[Observation] = []
-        """Everything but beats."""
         self.declared = False
         """The node called this pack an emergency."""
         self.offset = 0.0
@@ -145,9 +154,7 @@ class Stream:
         """Whether a pack without beats means that there were none."""
         return self.prompt_packs >= PROMPT_PACKS and not self.arrears
 
-    def absorb(
-        self, observations: Observations, latest: dict[str, tuple[Value, float]], wall: float
-    ) -> None:
+    def absorb(self, observations: Observations, latest: dict[str, Latest], wall: float) -> None:
         """Take in a pack; newer values go to the patient's ``latest``, by the gateway's clock."""
         newest = observations.newest
         before = self.newest
@@ -159,18 +166,15 @@ class Stream:
             self.heard_at = wall
             self.offset = wall - newest
         self.rhythms.clear()
-        self.values = observations.values
-        if self.values:
-            self._absorb_values(self.values, latest)
+        if observations.values:
+            self._absorb_values(observations.values, latest)
         beats = observations.beats
         if beats:
             self._absorb_beats(beats, before)
         else:
             self.beats = self.late_beats = beats
 
-    def _absorb_values(
-        self, values: list[Observation], latest: dict[str, tuple[Value, float]]
-    ) -> None:
+    def _absorb_values(self, values: list[Observation], latest: dict[str, Latest]) -> None:
         late = self.late
         worn = True
         for name, value, time in values:
@@ -196,7 +200,12 @@ class Stream:
         offset = self.offset
         for name, value, time in values:
             if worn or not _is_of_skin(name):
-                latest[name] = (value, time + offset)
+                known = latest.get(name)
+                if known is None:
+                    latest[name] = Latest(value, time + offset)
+                else:
+                    known.value = value
+                    known.time = time + offset
 
     def _absorb_beats(self, beats: list[Beat], before: float) -> None:
         last = self.last_beat
@@ -241,9 +250,8 @@ class Patient:
         self.id = identifier
         self.rules = rules
         """Those that look at all devices together."""
-        self.latest: dict[str, tuple[Value, float]] = {}
-        """The last value of each name, of all devices, and its time by the gateway's clock. Its
-        size is that of the table of names."""
+        self.latest: dict[str, Latest] = {}
+        """Of all devices. Its size is that of the table of names."""
         self.streams: dict[str, Stream] = {}
         self.wall = 0.0
         """Arrival of the pack in hand."""

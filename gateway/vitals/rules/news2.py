@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from gateway.vitals.observations import Value
-    from gateway.vitals.patient import Patient, Stream
+    from gateway.vitals.patient import Latest, Patient, Stream
 
 NAME = "news2"
 
@@ -66,16 +66,8 @@ def score(values: Mapping[str, Value], *, hypercapnic: bool = False) -> News2:
     """
     # Only SpO2 on scale 2 looks at another item.
     oxygen = bool(values.get("o2")) if hypercapnic else None
-    return _sum({name: _item(name, value, oxygen) for name, value in values.items()})
-
-
-def _sum(points: dict[str, int]) -> News2:
-    total = 0
-    red = False
-    for item in points.values():
-        total += item
-        red = red or item == RED
-    return News2(total, red, _missing(frozenset(points)))
+    points = [_item(name, value, oxygen) for name, value in values.items()]
+    return News2(sum(points), RED in points, _missing(frozenset(values)))
 
 
 @lru_cache(maxsize=128)
@@ -114,61 +106,84 @@ class Limits:
     """Patients on SpO2 scale 2 (target 88 to 92 %)."""
 
 
+class _Watched:
+    """One item of a patient: what is known of it, and what of that the score was made from."""
+
+    __slots__ = ("fresh", "latest", "max_age", "name", "points", "value")
+
+    def __init__(self, name: str, latest: Latest) -> None:
+        self.name = name
+        self.latest = latest
+        self.max_age = MAX_AGE_S[name]
+        self.fresh = False
+        self.value: Value = ""
+        self.points = 0
+
+
 class News2Rule:
     """Of the latest values of all devices of a patient."""
 
     Config: ClassVar = Limits
     whole_patient: ClassVar = True
 
-    __slots__ = ("_config", "_finding", "_known", "_news2", "_oldest_ends", "_points")
+    __slots__ = ("_config", "_finding", "_items", "_known", "_missing", "_news2")
 
     def __init__(self, config: Limits) -> None:
         self._config = config
-        self._known: dict[str, Value] = {}
-        self._points: dict[str, int] = {}
-        """Of each item that is known."""
-        self._oldest_ends = inf
-        """No item that is known becomes too old before (gateway's time)."""
+        self._items: list[_Watched] = []
+        self._known = 0
+        """Names that the patient had when the items were listed."""
+        self._missing: tuple[str, ...] = ()
         self._news2: News2 | None = None
         self._finding: Finding | None = None
 
     def assess(self, patient: Patient, stream: Stream) -> Finding | None:
         """Emergency from 7, urgent from 5 or with a red item; leaves the score with the patient."""
-        changed = False
-        for name, _, _ in stream.values:
-            max_age = MAX_AGE_S.get(name)
-            if max_age is None or name not in patient.latest:
-                continue
-            value, time = patient.latest[name]
-            self._oldest_ends = min(self._oldest_ends, time + max_age)
-            if name not in self._known or self._known[name] != value:
-                self._known[name] = value
-                self._points[name] = _item(name, value, None)
+        if len(patient.latest) != self._known:
+            self._list_items(patient)
+        wall = patient.wall
+        changed = aged = False
+        for item in self._items:
+            latest = item.latest
+            fresh = wall - latest.time <= item.max_age
+            if fresh != item.fresh:
+                item.fresh = fresh
+                aged = True
+            if fresh and latest.value != item.value:
+                item.value = latest.value
+                item.points = _item(item.name, latest.value, None)
                 changed = True
-        if patient.wall > self._oldest_ends:
-            self._drop_old(patient)
-            changed = True
-        if changed:
+        if aged:
+            self._missing = _missing(frozenset(one.name for one in self._items if one.fresh))
+        if changed or aged:
             self._judge(patient)
         patient.news2 = self._news2
         return self._finding
 
-    def _drop_old(self, patient: Patient) -> None:
-        ends = {name: patient.latest[name][1] + MAX_AGE_S[name] for name in self._known}
-        for name, end in ends.items():
-            if patient.wall > end:
-                del self._known[name], self._points[name]
-        self._oldest_ends = min((ends[name] for name in self._known), default=inf)
+    def _list_items(self, patient: Patient) -> None:
+        self._known = len(patient.latest)
+        listed = {one.name for one in self._items}
+        for name, latest in patient.latest.items():
+            if name in MAX_AGE_S and name not in listed:
+                self._items.append(_Watched(name, latest))
 
     def _judge(self, patient: Patient) -> None:
-        """Score what is known, which has changed since the last pack."""
-        if not self._known:
+        """Score what is fresh, which has changed since the last pack."""
+        if len(self._missing) == len(MAX_AGE_S):
             self._news2 = self._finding = None
             return
         if patient.id in self._config.hypercapnic:
-            news2 = score(self._known, hypercapnic=True)
+            news2 = score(
+                {one.name: one.value for one in self._items if one.fresh}, hypercapnic=True
+            )
         else:
-            news2 = _sum(self._points)
+            total = 0
+            red = False
+            for item in self._items:
+                if item.fresh:
+                    total += item.points
+                    red = red or item.points == RED
+            news2 = News2(total, red, self._missing)
         if news2 == self._news2:
             return
         self._news2 = news2

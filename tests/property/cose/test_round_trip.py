@@ -82,7 +82,7 @@ def test_public_keys(scalar: int) -> None:
 @given(header=headers, gateway=st.text(max_size=64))
 def test_external_aad(header: record.Header, gateway: str) -> None:
     expected = [gateway, header.id, header.patient, str(header.lane), header.received_ms]
-    assert record.external_aad(gateway, header) == cbor2.dumps(expected, canonical=True)
+    assert record.external_aad(gateway, *header[:4]) == cbor2.dumps(expected, canonical=True)
 
 
 @given(

@@ -100,8 +100,8 @@ def test_the_score_is_that_of_what_is_fresh_now(session: list[Any]) -> None:
         stream = patient.absorb(device, observed, wall, list)
         rule.assess(patient, stream)
         fresh = {
-            name: patient.latest[name][0]
+            name: patient.latest[name].value
             for name, max_age in news2.MAX_AGE_S.items()
-            if name in patient.latest and patient.latest[name][1] + max_age >= wall
+            if name in patient.latest and patient.latest[name].time + max_age >= wall
         }
         assert patient.news2 == (score(fresh) if fresh else None)

@@ -43,13 +43,13 @@ PLAINTEXT = record.Plaintext(
 def test_external_aad_is_deterministic_cbor(received_ms: int, gateway: str) -> None:
     header = HEADER._replace(received_ms=received_ms)
     expected = [gateway, header.id, header.patient, "emergency", received_ms]
-    assert record.external_aad(gateway, header) == cbor2.dumps(expected, canonical=True)
+    assert record.external_aad(gateway, *header[:4]) == cbor2.dumps(expected, canonical=True)
 
 
 @pytest.mark.parametrize("change", [{"id": bytes(15)}, {"patient": bytes(17)}, {"received_ms": -1}])
 def test_external_aad_cannot_be_ambiguous(change: dict[str, Any]) -> None:
     with pytest.raises(SealError):
-        record.external_aad("gateway-1", HEADER._replace(**change))
+        record.external_aad("gateway-1", *HEADER._replace(**change)[:4])
 
 
 @pytest.mark.parametrize(

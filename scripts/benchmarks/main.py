@@ -7,6 +7,7 @@ import importlib
 import json
 import os
 import platform
+import signal
 import sys
 from pathlib import Path
 from typing import Any
@@ -31,6 +32,8 @@ _QUIET = 0.5
 
 def main() -> None:
     """Run benchmarks and print their figures; exit code 1 if one has failed."""
+    # As Ctrl-C: the servers end with it.
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
     parser = argparse.ArgumentParser(
         prog="scripts/bench",
         description="Measures the gateway beside its peers, in turns on the same machine:\n"
@@ -108,4 +111,7 @@ def _machine() -> dict[str, Any]:
 
 
 if __name__ == "__main__":
-    main()
+    try:
+        main()
+    except KeyboardInterrupt:
+        sys.exit(130)

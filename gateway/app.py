@@ -170,6 +170,7 @@ class Gateway:
             emergency_rates=self._emergency_rates,
             clock=self._clock,
             send=self._sockets.send,
+            later=asyncio.get_running_loop().call_soon,
         )
         self._lane = AiocoapLane(
             self._driver.send,

@@ -11,22 +11,15 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections import Counter
 from typing import TYPE_CHECKING, Final, cast
 
 from gateway.coap import fastlane
 from gateway.coap.exchanges import InProgress, Replay
-from gateway.coap.numbers import EXCHANGE_LIFETIME, NON_LIFETIME, Code
-from gateway.coap.refusal import refusal
+from gateway.coap.numbers import EXCHANGE_LIFETIME, NON_LIFETIME
 from gateway.dtls.server import Change
-from gateway.errors import (
-    DtlsError,
-    OutboxError,
-    OutboxFull,
-    PeerError,
-    SealError,
-    TooManyRequestsError,
-)
+from gateway.errors import OutboxError, OutboxFull, TooManyRequestsError
+from gateway.ingress.answers import Answers
+from gateway.ingress.backlog import Backlog
 from gateway.ingress.batch import RETRY_AFTER_STOP_S, Batch, Handed, Waiting, tally
 from gateway.intake import Admitted, Offer, Repeated
 from gateway.lane import Lane
@@ -51,13 +44,21 @@ _log = logging.getLogger("ingress")
 _RETRY_BEING_STORED_S: Final = 1.0
 """Max-Age of 5.03 for a message whose first copy is still on its way to the disk."""
 
+_PORTION: Final = 128
+_WORK_S: Final = 0.004
+"""How long what waits is taken in before the sockets, the deliveries and the timers have a turn. An
+upload needs some turns, and is to start within 100 ms also when there is always more to do."""
+
 _DECLARED: Final = (fastlane.Kind.ALARM, fastlane.Kind.SEALED_ALARM)
 
 
 class Driver:
     """Joins sockets, associations, both lanes of ingress, intake and outbox.
 
-    send: puts datagrams on the wire, all of a burst at once.
+    Give it what came with :meth:`receive`, tell it of commits with :meth:`committed`.
+
+    send: puts datagrams on the wire, all of a burst at once. later: calls back after everybody
+    else who is ready (``loop.call_soon``).
     """
 
     def __init__(
@@ -71,6 +72,7 @@ class Driver:
         emergency_rates: Rates,
         clock: Clock,
         send: Callable[[list[tuple[bytes, Path]]], None],
+        later: Callable[[Callable[[], None]], object],
     ) -> None:
         self._server = server
         self._exchanges = exchanges
@@ -79,18 +81,20 @@ class Driver:
         self._rates = rates
         self._emergency_rates = emergency_rates
         self._clock = clock
-        self._send = send
-        self._outgoing: list[tuple[bytes, Path]] = []
+        self._later = later
+        self._answers = Answers(exchanges, server, send)
+        self._backlog = Backlog()
+        self._called_later = False
         self._associations: dict[int, Association] = {}
         self._lane: AiocoapLane | None = None
         self.refusing: str | None = None
         """While stopping: why nothing new is taken (5.03)."""
-        self.counts: Counter[str] = Counter()
-        """Messages by what became of them."""
+        self.counts = self._answers.counts
 
     def connect(self, lane: AiocoapLane) -> None:
         """The lane for what the fast lane does not claim; made later, because it sends here."""
         self._lane = lane
+        self._answers.next_message_id = lane.next_message_id
 
     # -- in
 
@@ -104,14 +108,14 @@ class Driver:
             try:
                 received = self._server.receive(datagram, path, now)
             except Exception as error:
-                self._bug(error)
+                self._answers.bug(error)
                 continue
             if received is not None:
                 association, plaintexts = received
                 opened += [(association, plaintext) for plaintext in plaintexts]
         if self._server.events:
             self._tell()
-        asked: list[tuple[Association, Telemetry]] = []
+        urgent: list[tuple[Association, Telemetry]] = []
         for association, plaintext in opened:
             try:
                 telemetry = fastlane.claim(plaintext)
@@ -120,37 +124,63 @@ class Driver:
                     if self._lane is not None and not association.closed:
                         self._lane.receive(association.endpoint, plaintext, now)
                 elif self._is_new(association, telemetry, plaintext, now):
-                    asked.append((association, telemetry))
+                    if telemetry.kind in _DECLARED:
+                        urgent.append((association, telemetry))
+                    elif not self._backlog.put(association, telemetry):
+                        self._exchanges.forget(association.endpoint.association, telemetry.mid)
+                        self.counts["shed"] += 1
             except Exception as error:
-                self._bug(error)
-        if asked:
-            offers = [
-                Offer(association.endpoint, telemetry[3], telemetry[4], telemetry[5])
-                for association, telemetry in asked
-            ]
-            batches = {lane: Batch() for lane in Lane}
-            for (association, telemetry), outcome in zip(
-                asked, self._admit(offers, now, wall), strict=True
-            ):
-                if isinstance(outcome, Admitted):
-                    entry = outcome.entry
-                    waiting = Waiting(entry.key, association, telemetry, None)
-                    batches[entry.lane].add(outcome, waiting)
-                    continue
-                if isinstance(outcome, Handed):
-                    outcome.waiting = Waiting(None, association, telemetry, None)
-                    continue
-                try:
-                    self._not_admitted(association, telemetry, outcome, now)
-                except Exception as error:
-                    self._bug(error)
-            try:
-                for batch in batches.values():
-                    self._submit(batch)
-            except OutboxError as error:
-                # The writer has failed and the process is about to end: no answer, no loss.
-                _log.critical("the outbox takes nothing any more: %s", error)
+                self._answers.bug(error)
+        if urgent:
+            self._take_in(urgent, now, wall)
+        if self._called_later:
+            self._flush()
+        else:
+            self._work()
+
+    def _work(self) -> None:
+        """Take in what waits, for a while; the rest after everybody else's turn."""
+        self._called_later = False
+        until = 0.0
+        while self._backlog:
+            now = self._clock.monotonic()
+            if not until:
+                until = now + _WORK_S
+            elif now > until:
+                self._called_later = True
+                self._later(self._work)
+                break
+            self._take_in(self._backlog.take(_PORTION), now, self._clock.wall())
         self._flush()
+
+    def _take_in(self, asked: list[tuple[Association, Telemetry]], now: float, wall: float) -> None:
+        """Admit these and submit them to the outbox, or answer what is refused."""
+        offers = [
+            Offer(association.endpoint, telemetry[3], telemetry[4], telemetry[5])
+            for association, telemetry in asked
+        ]
+        batches = {lane: Batch() for lane in Lane}
+        for (association, telemetry), outcome in zip(
+            asked, self._admit(offers, now, wall), strict=True
+        ):
+            if isinstance(outcome, Admitted):
+                entry = outcome.entry
+                waiting = Waiting(entry.key, association, telemetry, None)
+                batches[entry.lane].add(outcome, waiting)
+                continue
+            if isinstance(outcome, Handed):
+                outcome.waiting = Waiting(None, association, telemetry, None)
+                continue
+            try:
+                self._answers.not_admitted(association, telemetry, outcome, now)
+            except Exception as error:
+                self._answers.bug(error)
+        try:
+            for batch in batches.values():
+                self._submit(batch)
+        except OutboxError as error:
+            # The writer has failed and the process is about to end: no answer, no loss.
+            _log.critical("the outbox takes nothing any more: %s", error)
 
     def _is_new(
         self, association: Association, telemetry: Telemetry, plaintext: bytes, now: float
@@ -161,7 +191,7 @@ class Driver:
         seen = self._exchanges.begin(number, mid, hash(plaintext), now, lifetime)
         if isinstance(seen, Replay):
             self.counts["replayed"] += 1
-            self._protected(association, seen.answer)
+            self._answers.protected(association, seen.answer)
             return False
         if isinstance(seen, InProgress):
             self.counts["in_progress"] += 1
@@ -189,39 +219,6 @@ class Driver:
             outcomes = self._intake.admit(offers, now=now, wall=wall)
         tally(self.counts, outcomes)
         return outcomes
-
-    def _not_admitted(
-        self,
-        association: Association,
-        telemetry: Telemetry,
-        outcome: Repeated | Exception,
-        now: float,
-    ) -> None:
-        """Answer what is not going to be stored."""
-        code, mid = Code.CHANGED, self._mid(telemetry)
-        if isinstance(outcome, (PeerError, OutboxFull)):
-            answer = fastlane.answer(telemetry, mid=mid, **refusal(outcome)._asdict())
-        elif isinstance(outcome, Repeated) and outcome.stored:
-            answer = fastlane.answer(telemetry, code, mid=mid)
-        elif isinstance(outcome, SealError):
-            _log.error("a record cannot be sealed: %s", outcome)
-            answer = fastlane.answer(telemetry, Code.INTERNAL_SERVER_ERROR, mid=mid)
-        else:
-            # Being stored, or a bug: no answer, and the repetition will be a new attempt.
-            self._exchanges.forget(association.endpoint.association, telemetry.mid)
-            if isinstance(outcome, Exception):
-                self._bug(outcome)
-            return
-        if isinstance(outcome, TooManyRequestsError):
-            # Not worth a place among the remembered: its repetition may find a token.
-            self._exchanges.forget(association.endpoint.association, telemetry.mid)
-            self._protected(association, answer)
-        else:
-            self._answer(association, telemetry, answer, now)
-
-    def _bug(self, error: Exception) -> None:
-        self.counts["bug"] += 1
-        _log.error("a datagram was dropped because of a bug in the gateway", exc_info=error)
 
     async def admit(
         self, endpoint: Endpoint, kind: Kind, content_format: int, payload: bytes
@@ -261,8 +258,7 @@ class Driver:
                 if key is not None:
                     self._intake.stored(key)
                 if association is not None and telemetry is not None:
-                    answer = fastlane.answer(telemetry, Code.CHANGED, mid=self._mid(telemetry))
-                    self._answer(association, telemetry, answer, now)
+                    self._answers.changed(association, telemetry, now)
                 elif stored is not None and not stored.done():
                     stored.set_result(None)
         self._flush()
@@ -273,40 +269,18 @@ class Driver:
         for (_, association, telemetry, stored), outcome in results:
             try:
                 if association is not None and telemetry is not None:
-                    self._not_admitted(association, telemetry, outcome, now)
+                    self._answers.not_admitted(association, telemetry, outcome, now)
                 elif stored is not None and not stored.done():
                     stored.set_result(outcome)
             except Exception as error:
-                self._bug(error)
+                self._answers.bug(error)
         self._flush()
-
-    def _answer(
-        self, association: Association, telemetry: Telemetry, answer: bytes, now: float
-    ) -> None:
-        self._exchanges.finish(association.endpoint.association, telemetry.mid, answer, now)
-        self._protected(association, answer)
-
-    def _protected(self, association: Association, plaintext: bytes) -> None:
-        """For the next flush; a peer that cannot be sent to must not cost the others theirs."""
-        if not plaintext or association.closed:
-            return
-        try:
-            self._outgoing.append((association.protect(plaintext), association.path))
-        except DtlsError as error:
-            _log.warning("no answer to %s: %s", association.endpoint.device, error)
-
-    def _mid(self, telemetry: Telemetry) -> int | None:
-        """A Message ID of ours, for the answer to a Non-confirmable message: from the other lane,
-        the only one that mints them."""
-        if telemetry.confirmable or self._lane is None:
-            return None
-        return self._lane.next_message_id()
 
     def send(self, endpoint: Endpoint, plaintext: bytes) -> None:
         """The way out for the aiocoap lane. Nothing happens if the association has gone."""
         association = self._associations.get(endpoint.association)
         if association is not None:
-            self._protected(association, plaintext)
+            self._answers.protected(association, plaintext)
             self._flush()
 
     def sweep(self, now: float) -> None:
@@ -318,14 +292,7 @@ class Driver:
         self._flush()
 
     def _flush(self) -> None:
-        """Send what has come together, and what the DTLS layer itself wants sent."""
-        outgoing = self._outgoing
-        if self._server.outgoing:
-            outgoing += self._server.outgoing
-            self._server.outgoing.clear()
-        if outgoing:
-            self._outgoing = []
-            self._send(outgoing)
+        self._answers.flush()
         self._tell()
 
     def _tell(self) -> None:
@@ -343,5 +310,5 @@ class Driver:
                     if self._lane is not None:
                         self._lane.closed(endpoint)
                 except Exception as error:
-                    self._bug(error)
+                    self._answers.bug(error)
                 _log.info("association of %s closed: %s", endpoint.device, why)

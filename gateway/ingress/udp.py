@@ -1,6 +1,6 @@
 """The sockets: bursts in, datagrams out. The only module with UDP.
 
-A readable socket is drained, up to 2048 datagrams a wake-up, and the whole burst goes to the driver
+A readable socket is drained, up to 1024 datagrams a wake-up, and the whole burst goes to the driver
 with one reading of the clocks: asyncio's own datagram transport would cost a callback a datagram.
 """
 
@@ -25,11 +25,8 @@ if TYPE_CHECKING:
 
 _log = logging.getLogger("ingress")
 
-BURST: Final = 2048
+BURST: Final = 1024
 """Datagrams a wake-up, if so many wait: emergencies among them can be taken first."""
-
-TURN: Final = 256
-"""Datagrams for which the loop's other tasks get one turn each."""
 
 RECEIVE_BUFFER: Final = 8 << 20
 """Bytes the kernel may hold while the loop is busy: a second of 30,000 small datagrams."""
@@ -47,8 +44,6 @@ class _Listener:
 
     def __init__(self, one: socket.socket, number: int) -> None:
         self.socket = one
-        self.turns_owed = 0
-        """Wake-ups to let pass, because a burst was longer than a turn."""
         name_length = LENGTH[one.family]
         self._inbox, self._outbox = Inbox(name_length), Outbox(name_length)
         self._paths, self._names = Paths(number), Names()
@@ -157,13 +152,8 @@ class Sockets:
         receive: Callable[[list[tuple[bytes, Path]], float, float], None],
         clock: Clock,
     ) -> None:
-        if one.turns_owed:
-            # The loop calls again at once, after everybody else who is ready.
-            one.turns_owed -= 1
-            return
         burst = one.receive()
         if burst:
-            one.turns_owed = (len(burst) - 1) // TURN
             receive(burst, clock.monotonic(), clock.wall())
 
     def send(self, datagrams: list[tuple[bytes, Path]]) -> None:

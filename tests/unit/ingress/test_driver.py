@@ -47,8 +47,11 @@ class Clock:
     def __init__(self, wall: float) -> None:
         self.now = 1000.0
         self.utc = wall
+        self.hurry = 0.0
+        """Seconds that pass with each look at it."""
 
     def monotonic(self) -> float:
+        self.now += self.hurry
         return self.now
 
     def wall(self) -> float:
@@ -153,6 +156,8 @@ class Bench:
         self.admitted: list[tuple[Admitted, str]] = []
         self.sent = asyncio.Event()
         self.sent_datagrams = 0
+        self.held: list[Callable[[], None]] | None = None
+        """What the driver has left for later, if the test lets it go on."""
 
     async def start(self) -> None:
         self.failure: asyncio.Future[BaseException] = asyncio.get_running_loop().create_future()
@@ -185,6 +190,7 @@ class Bench:
             emergency_rates=self.emergency_rates,
             clock=self.clock,
             send=self.send,
+            later=self.later,
         )
         self.lane = AiocoapLane(self.driver.send, self.driver, self.clock)
         await self.lane.start()
@@ -212,6 +218,20 @@ class Bench:
 
     def receive(self, *burst: tuple[bytes, Path]) -> None:
         self.driver.receive(list(burst), self.clock.now, self.clock.utc)
+
+    def later(self, callback: Callable[[], None]) -> None:
+        if self.held is None:
+            asyncio.get_running_loop().call_soon(callback)
+        else:
+            self.held.append(callback)
+
+    def turn(self) -> bool:
+        """Let the driver go on with what it left for later, if it did."""
+        assert self.held is not None
+        held, self.held = self.held, []
+        for callback in held:
+            callback()
+        return bool(held)
 
     def send(self, datagrams: list[tuple[bytes, Path]]) -> None:
         self.sent_datagrams += len(datagrams)
@@ -683,3 +703,53 @@ async def test_repetitions_are_forgotten_after_their_lifetime(bench: Bench) -> N
     node.sends(message)
     await bench.settled()
     assert bench.stored() == 2
+
+
+async def test_a_declared_emergency_goes_before_what_came_with_it(bench: Bench) -> None:
+    """However far behind it stood in the burst."""
+    node, other = bench.node(), bench.node("bracelet-2")
+    burst = node.writes(*(bench.post(hr(60 + n)) for n in range(20)))
+    bench.receive(*burst, *other.writes(bench.post(hr(70), path=("a",))))
+    assert bench.admitted[0][1] == "bracelet-2"
+    assert len(bench.admitted) == 21
+    await bench.settled()
+
+
+async def test_an_emergency_overtakes_what_waits_for_its_turn(bench: Bench) -> None:
+    """When there is more than can be taken in at once, the sockets are read again in between."""
+    node, other = bench.node(), bench.node("bracelet-2")
+    bench.clock.hurry, bench.held = 1.0, []
+    node.sends(*(bench.post(hr(60 + n)) for n in range(150)))
+    taken = len(bench.admitted)
+    assert 0 < taken < 150
+    node.sends(bench.post(hr(55)))
+    other.sends(bench.post(hr(70), path=("a",)))
+    assert [device for _, device in bench.admitted[taken:]] == ["bracelet-2"]
+    while bench.turn():
+        pass
+    assert {device for _, device in bench.admitted[taken + 1 :]} == {"bracelet-1"}
+    assert len(bench.admitted) == 152
+    await bench.settled()
+    assert Counter(one.code for one in node.hears()) == {Code.CHANGED: 151}
+
+
+async def test_what_is_shed_is_new_when_it_comes_again(bench: Bench) -> None:
+    """And a flood does not shed the only message of another device."""
+    node, other = bench.node(), bench.node("bracelet-2")
+    bench.clock.hurry, bench.held = 1.0, []
+    flood = [bench.post(hr(60 + n % 100)) for n in range(1200)]
+    for start in range(0, 1200, 150):
+        node.sends(*flood[start : start + 150])
+    shed = bench.driver.counts["shed"]
+    assert shed
+    other.sends(bench.post(hr(70)))
+    assert bench.driver.counts["shed"] == shed
+    while bench.turn():
+        pass
+    await bench.settled()
+    assert len(node.hears()) == 1200 - shed
+    assert len(other.hears()) == 1
+    node.sends(flood[-1])
+    await bench.settled()
+    assert len(node.hears()) == 1
+    assert bench.driver.counts["in_progress"] == 0

@@ -16,7 +16,7 @@ from gateway.clock import SystemClock
 from gateway.dtls.association import Path
 from gateway.errors import ConfigError
 from gateway.ingress.mmsg import INBOX
-from gateway.ingress.udp import BURST, RECEIVE_BUFFER, TURN, Sockets
+from gateway.ingress.udp import BURST, RECEIVE_BUFFER, Sockets
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -130,29 +130,6 @@ async def test_a_burst_has_an_end(bench: Bench) -> None:
     heard = await bench.hears(BURST + 44)
     assert [len(burst) for burst in bench.bursts] == [BURST, 44]
     assert [data for data, _ in heard] == [b"%d" % number for number in range(BURST + 44)]
-
-
-async def test_a_long_burst_is_followed_by_turns_of_the_others(bench: Bench) -> None:
-    """However much comes, a delivery gets its turn for every so many datagrams."""
-    turns = []
-
-    def turn() -> None:
-        turns.append(len(bench.bursts))
-        asyncio.get_running_loop().call_soon(turn)
-
-    for _ in range(TURN + 1):
-        bench.peers[0].send(b"x")
-    bench.start()
-    await bench.hears(TURN + 1)
-    turn()
-    bench.peers[0].send(b"y")
-    await bench.hears(TURN + 2)
-    # The peer's datagram was there from the first turn on.
-    assert turns.count(1) >= 3
-    turns.clear()
-    bench.peers[0].send(b"z")
-    await bench.hears(TURN + 3)
-    assert turns.count(2) <= 2
 
 
 @pytest.mark.parametrize("size", [0, 1, 1232, 9000, 65_000])

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import measure
 from measure import Load
-from servers import DEVICES, Missing, starter
+from servers import Missing, starter
 from servers.ours import ward
 
 if TYPE_CHECKING:
@@ -19,8 +19,9 @@ if TYPE_CHECKING:
 
     from measure import Options
 
-PEERS: dict[str, dict[str, int]] = {"libcoap": {}, "aiocoap_dtls": {"devices": DEVICES}}
-"""With what they are started."""
+PEERS = {"libcoap": 10_000, "aiocoap_dtls": 1000}
+"""With the most associations that they are given: aiocoap looks through its devices one by one for
+the one that shakes hands, and ten thousand take it many minutes."""
 
 _COUNTS = (1, 1000, 10_000)
 _TALK = 10
@@ -56,8 +57,8 @@ def _associations(
     """
     name = module
     rows: dict[int, dict[str, int]] = {}
-    for count in counts:
-        with starter(module)(**PEERS.get(module, {})) as server:
+    for count in (one for one in counts if one <= PEERS.get(module, one)):
+        with starter(module)() as server:
             name, at_start = server.name, server.resident()
             load = Load(server, associations=count, seconds=120.0, boot=1, in_flight=1, each=_TALK)
             try:
@@ -117,7 +118,7 @@ def tell(report: Mapping[str, Any]) -> None:
             f"{row['associated'] / _MEBIBYTE:,.1f} ({row['talked'] / _MEBIBYTE:,.1f})"
             for row in rows["counts"].values()
         ]
-        cells += ["failed"] * (len(counts) - len(cells))
+        cells += ["-"] * (len(counts) - len(cells))
         each = f"{rows['each_associated'] / 1024:,.2f} ({rows['each_talked'] / 1024:,.2f})"
         lines.append((name, f"{rows['at_start'] / _MEBIBYTE:,.1f}", *cells, each))
     measure.table(

@@ -1,7 +1,6 @@
 """aiocoap's own server: a resource ``/v`` that answers 2.04 and does nothing else.
 
-Arguments: the port, and for DTLS (the tinydtls_server transport) the key and how many devices have
-it. Without them: plain UDP.
+Arguments: the port, and for DTLS (the tinydtls_server transport) the key. Without one: plain UDP.
 """
 
 from __future__ import annotations
@@ -14,6 +13,8 @@ from aiocoap.credentials import CredentialsMap
 from aiocoap.numbers import COAP_PORT, COAPS_PORT
 from aiocoap.resource import Resource, Site
 
+DEVICES = 1000
+
 
 class Sink(Resource):  # type: ignore[misc]  # aiocoap has no types
     """Takes a pack and keeps nothing."""
@@ -23,7 +24,7 @@ class Sink(Resource):  # type: ignore[misc]  # aiocoap has no types
         return aiocoap.Message(code=aiocoap.CHANGED)
 
 
-def credentials(key: str, devices: int) -> CredentialsMap:
+def credentials(key: str) -> CredentialsMap:
     """The benchmark's devices with their one key."""
     known = CredentialsMap()
     known.load_from_dict(
@@ -31,15 +32,13 @@ def credentials(key: str, devices: int) -> CredentialsMap:
             f":bench-{number}": {
                 "dtls": {"psk": {"ascii": key}, "client-identity": {"ascii": f"bench-{number}"}}
             }
-            for number in range(devices)
+            for number in range(DEVICES)
         }
     )
     return known
 
 
-async def listen(
-    site: Site, port: int, key: str | None = None, devices: int = 1000
-) -> aiocoap.Context:
+async def listen(site: Site, port: int, key: str | None) -> aiocoap.Context:
     """Serve on 127.0.0.1: DTLS with that key, or plain UDP when it is None.
 
     aiocoap's DTLS server adds the distance of the two standard ports to the one it is given.
@@ -52,7 +51,7 @@ async def listen(
         site,
         bind=("127.0.0.1", port - (COAPS_PORT - COAP_PORT)),
         transports=["tinydtls_server"],
-        server_credentials=credentials(key, devices),
+        server_credentials=credentials(key),
     )
 
 
@@ -60,11 +59,7 @@ async def main() -> None:
     """Until it is ended."""
     site = Site()
     site.add_resource(["v"], Sink())
-    port, *key = sys.argv[1:]
-    if key:
-        await listen(site, int(port), key[0], int(key[1]))
-    else:
-        await listen(site, int(port))
+    await listen(site, int(sys.argv[1]), sys.argv[2] if len(sys.argv) > 2 else None)
     print("ready", flush=True)
     await asyncio.Event().wait()
 

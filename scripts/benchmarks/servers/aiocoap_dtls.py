@@ -16,16 +16,12 @@ TINYDTLS = "DTLSSocket is not installed (pip install -e .[tinydtls]; needs autoc
 
 
 @contextlib.contextmanager
-def start(*, devices: int = 1000) -> Iterator[Running]:
-    """One DTLS stack for each client, in one event loop.
-
-    devices: that it knows. It looks for the one that shakes hands from the first on, so more make
-    its handshakes slower.
-    """
+def start() -> Iterator[Running]:
+    """One DTLS stack for each client, in one event loop."""
     if importlib.util.find_spec("DTLSSocket") is None:
         raise Missing(TINYDTLS)
     port = free_ports()
-    with python_peer("aiocoap_server.py", str(port), KEY, str(devices)) as (process, _):
+    with python_peer("aiocoap_server.py", str(port), KEY) as (process, _):
         yield Running(
             "aiocoap DTLS",
             port,

@@ -49,6 +49,7 @@ _WORK_S: Final = 0.004
 """How long what waits is taken in before the sockets, the deliveries and the timers have a turn. An
 upload needs some turns, and is to start within 100 ms also when there is always more to do."""
 
+_new = tuple.__new__  # see gateway.intake
 _DECLARED: Final = (fastlane.Kind.ALARM, fastlane.Kind.SEALED_ALARM)
 
 
@@ -156,7 +157,7 @@ class Driver:
     def _take_in(self, asked: list[tuple[Association, Telemetry]], now: float, wall: float) -> None:
         """Admit these and submit them to the outbox, or answer what is refused."""
         offers = [
-            Offer(association.endpoint, telemetry[3], telemetry[4], telemetry[5])
+            _new(Offer, (association.endpoint, telemetry[3], telemetry[4], telemetry[5]))
             for association, telemetry in asked
         ]
         batches = {lane: Batch() for lane in Lane}
@@ -165,7 +166,7 @@ class Driver:
         ):
             if isinstance(outcome, Admitted):
                 entry = outcome.entry
-                waiting = Waiting(entry.key, association, telemetry, None)
+                waiting = _new(Waiting, (entry.key, association, telemetry, None))
                 batches[entry.lane].add(outcome, waiting)
                 continue
             if isinstance(outcome, Handed):

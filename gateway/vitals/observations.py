@@ -90,17 +90,18 @@ Beat = tuple[float, float]
 """UTC seconds as the node's clock has them, and seconds since the beat before (``rr``)."""
 
 
-class Observations(NamedTuple):
+class Observations:
     """What one pack says, in the words that rules use."""
 
-    beats: list[Beat]
-    """In the order of their times."""
+    __slots__ = ("beats", "newest", "values")
 
-    values: list[Observation]
-    """Everything else that is known, in the order of the pack."""
-
-    newest: float
-    """The latest time of any record, known or not."""
+    def __init__(self, beats: list[Beat], values: list[Observation], newest: float) -> None:
+        self.beats = beats
+        """In the order of their times."""
+        self.values = values
+        """Everything else that is known, in the order of the pack."""
+        self.newest = newest
+        """The latest time of any record, known or not."""
 
 
 _NUMBER, _BEAT, _BOOLEAN, _TEXT, _UNKNOWN = range(5)

@@ -24,7 +24,7 @@ from gateway.vitals.observations import NUMBERS
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from gateway.vitals.assessment import Finding, News2
+    from gateway.vitals.assessment import Assessment, Finding, News2
     from gateway.vitals.observations import Beat, Observation, Observations, Value
 
 SAME_BEAT_S = 0.02
@@ -241,7 +241,7 @@ def _is_of_skin(name: str) -> bool:
 class Patient:
     """Everything that is remembered of one patient."""
 
-    __slots__ = ("id", "latest", "news2", "rules", "streams", "wall")
+    __slots__ = ("id", "latest", "news2", "rules", "streams", "wall", "well")
 
     MAX_STREAMS = 8
     """Devices of one patient: a bracelet, bedside sensors; the one silent longest makes room."""
@@ -257,6 +257,8 @@ class Patient:
         """Arrival of the pack in hand."""
         self.news2: News2 | None = None
         """As of the pack in hand."""
+        self.well: Assessment | None = None
+        """The last assessment that found nothing: the next one is often the same."""
 
     def absorb(
         self, device: str, observations: Observations, wall: float, rules: Callable[[], list[Rule]]

@@ -85,7 +85,9 @@ class Triage:
         if len(known.streams) > 1:
             found = _worst_of_each(found + known.standing(stream))
         if not found:
-            return Assessment(Priority.ROUTINE, (), known.news2)
+            if known.well is None or known.well.news2 is not known.news2:
+                known.well = Assessment(Priority.ROUTINE, (), known.news2)
+            return known.well
         found.sort(key=_rank)
         return Assessment(found[0].priority, tuple(found), known.news2)
 

@@ -211,10 +211,10 @@ class Walk:
                 sealer, _ = self._epochs.current(
                     whose.pseudonym, Lane.ROUTINE, whose.readers[Lane.ROUTINE], now=now, wall=wall
                 )
-                header = record.Header(
-                    number.to_bytes(16, "big"), whose.pseudonym, Lane.ROUTINE, wall_ms, sealer.epoch
+                bound = record.external_aad(
+                    _GATEWAY, number.to_bytes(16, "big"), whose.pseudonym, Lane.ROUTINE, wall_ms
                 )
-                sealer.seal(plaintext, record.external_aad(_GATEWAY, header))
+                sealer.seal(plaintext, bound)
         with self._step(WHOLE_INTAKE):
             outcomes = self._intake.admit(offers, now=now, wall=wall)
         admitted: list[Admitted] = outcomes  # type: ignore[assignment]  # none is refused

@@ -39,6 +39,11 @@ def _status(args: argparse.Namespace) -> int:
     running = control.ask(loaded.configuration.gateway.state, "status")
     outbox = running["outbox"] if running else asyncio.run(_from_disk(loaded))
     _tell(args, outbox, running["delivery"] if running else {})
+    if running and not args.json:
+        shed = running["messages"].get("shed", 0)
+        dropped = sum(running["dropped_by_kernel"].values())
+        if shed or dropped:
+            print(f"overload: {shed} messages shed, {dropped} datagrams dropped by the kernel")
     return 0
 
 

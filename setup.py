@@ -62,9 +62,10 @@ def extensions() -> list[object]:
     if wish == "0" or not {"bdist_wheel", "build_ext"} & set(sys.argv):
         return []
     header = Path(sysconfig.get_path("include")) / "Python.h"
-    if not header.exists() or not shutil.which((sysconfig.get_config_var("CC") or "cc").split()[0]):
+    compiler = (os.environ.get("CC") or sysconfig.get_config_var("CC") or "cc").split()[0]
+    if not header.exists() or not shutil.which(compiler):
         if wish == "1":
-            raise SystemExit(f"cannot compile: a C compiler or {header} is missing")
+            raise SystemExit(f"cannot compile: {compiler} or {header} is missing")
         return []
     from mypyc.build import mypycify
 

@@ -58,7 +58,7 @@ def run(options: Options) -> dict[str, Any]:
     """All rounds; figures by server."""
     turns = Turns(quick=options.quick)
     with contextlib.ExitStack() as stack:
-        running, skipped = measure.open_all(stack, ("ours", *PEERS))
+        running, skipped = measure.open_all(stack, ("ours", "interpreted", *PEERS))
         rows = measure.rounds(
             running, turns.once, options.rounds, skipped, warm_up=not options.quick
         )

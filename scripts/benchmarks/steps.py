@@ -25,7 +25,16 @@ _WHOLE = "intake: "
 
 
 def run(options: Options) -> dict[str, Any]:
-    """Figures by step, in the order of the path."""
+    """Figures by step, in the order of the path; of the interpreted gateway too, where the one that
+    is measured is compiled."""
+    report = {"steps": _walk(options, ours.interpreter)}
+    interpreted = ours.also_interpreted()
+    if interpreted is not None:
+        report["interpreted"] = _walk(options, interpreted)
+    return report
+
+
+def _walk(options: Options, python: str) -> dict[str, Any]:
     with ours.ward() as ward:
         arguments = {
             "folder": str(ward.folder),
@@ -35,7 +44,7 @@ def run(options: Options) -> dict[str, Any]:
         }
         program = Path(__file__).with_name("walk.py")
         done = subprocess.run(
-            [ours.interpreter, str(program), json.dumps(arguments)],
+            [python, str(program), json.dumps(arguments)],
             stdout=subprocess.PIPE,
             text=True,
             check=False,
@@ -43,7 +52,7 @@ def run(options: Options) -> dict[str, Any]:
     if done.returncode:
         raise SystemExit("the walk through the steps failed")
     rows = [json.loads(line) for line in done.stdout.splitlines()]
-    return {"steps": {name: measure.figures(_of(rows, name), ("us",)) for name in rows[0]}}
+    return {name: measure.figures(_of(rows, name), ("us",)) for name in rows[0]}
 
 
 def _of(rows: list[dict[str, float]], name: str) -> list[dict[str, float]]:
@@ -52,9 +61,22 @@ def _of(rows: list[dict[str, float]], name: str) -> list[dict[str, float]]:
 
 def tell(report: Mapping[str, Any]) -> None:
     """For people."""
-    print("steps: CPU time of one thread, in bursts of 100 messages; median (lowest-highest)")
-    steps = report["steps"]
-    lines = [(name, measure.spread(row["us"], 2)) for name, row in steps.items()]
-    measure.table(("", "us a message"), lines)
-    each = sum(row["us"]["median"] for name, row in steps.items() if not name.startswith(_WHOLE))
-    print(f"sum, without the line `intake` that repeats its steps: {each:.1f} us a message")
+    print(
+        "steps: CPU time of one thread, in bursts of 100 messages; us a message, median "
+        "(lowest-highest)"
+    )
+    columns = {ours.build(): report["steps"]}
+    if "interpreted" in report:
+        columns["interpreted"] = report["interpreted"]
+    lines = [
+        (name, *(measure.spread(steps[name]["us"], 2) for steps in columns.values()))
+        for name in report["steps"]
+    ]
+    measure.table(("", *columns), lines)
+    for build, steps in columns.items():
+        each = sum(
+            row["us"]["median"] for name, row in steps.items() if not name.startswith(_WHOLE)
+        )
+        print(
+            f"{build}: {each:.1f} us a message without the line `intake`, which repeats its steps"
+        )

@@ -73,6 +73,7 @@ def test_a_rule_has_a_frozen_config_with_defaults_and_a_scope(name: str) -> None
     assert isinstance(rule.whole_patient, bool)
 
 
+@pytest.mark.interpreted("docstrings stay in the source")
 @every_rule
 def test_a_rule_says_where_it_comes_from(name: str) -> None:
     """The definition stands in the file, for a clinician to check."""

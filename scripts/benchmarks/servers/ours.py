@@ -26,17 +26,21 @@ if TYPE_CHECKING:
 interpreter = sys.executable
 """Of the environment in which the gateway is installed: `scripts/bench --python`."""
 
+INTERPRETED = "ward-gateway, interpreted"
+"""The gateway of this environment, where the one of ``interpreter`` is compiled."""
+
 _AT_ONCE = 10_000
 _SEALED_BYTES = 380
 """Of a pack of the load."""
 
 
 class Ward:
-    """A ward's folder with DEVICES devices; its processes as they are started."""
+    """A ward's folder with DEVICES devices; its processes as they are started, by ``python``."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, python: str) -> None:
         wall = time.time()
         self.folder = folder
+        self._python = python
         self.port = free_ports()
         provision.make_ward(folder, ward="Bench", cloud_url=None, port_base=self.port, wall=wall)
         Devices(folder / "state" / "devices.json").add(
@@ -102,7 +106,7 @@ class Ward:
         with log.open("wb") as errors:
             process = subprocess.Popen(
                 # -P: what is installed there, and not what lies in the current folder.
-                [interpreter, "-P", "-m", "gateway", *words],
+                [self._python, "-P", "-m", "gateway", *words],
                 stdout=subprocess.PIPE,
                 stderr=errors,
                 env=os.environ | environment,
@@ -134,28 +138,36 @@ class Ward:
             yield one
 
 
-def build() -> str:
-    """Whether it runs compiled (setup.py)."""
-    where = subprocess.run(
-        [interpreter, "-P", "-c", "import gateway.intake; print(gateway.intake.__file__)"],
+def build(python: str | None = None) -> str:
+    """Whether the gateway of an environment, by default the one to measure, is ``compiled``
+    (setup.py) or ``interpreted``."""
+    python = python or interpreter
+    said = subprocess.run(
+        [python, "-P", "-c", "from gateway.telemetry.build import build; print(build())"],
         capture_output=True,
         text=True,
         check=False,
     )
-    if where.returncode:
-        raise SystemExit(f"{interpreter}: Ward Gateway is not installed there")
-    return "plain Python" if where.stdout.strip().endswith(".py") else "compiled"
+    if said.returncode:
+        raise SystemExit(f"{python}: Ward Gateway is not installed there")
+    return said.stdout.strip()
+
+
+def also_interpreted() -> str | None:
+    """The interpreter to measure :data:`INTERPRETED` with; None where that is no other gateway."""
+    different = (build(), build(sys.executable)) == ("compiled", "interpreted")
+    return sys.executable if different else None
 
 
 @contextlib.contextmanager
-def ward() -> Iterator[Ward]:
+def ward(python: str | None = None) -> Iterator[Ward]:
     """A new ward, gone with the block. On the disk of the current folder: /tmp may be memory."""
     with tempfile.TemporaryDirectory(prefix="ward-gateway-bench-", dir=os.getcwd()) as name:
-        yield Ward(Path(name) / "ward")
+        yield Ward(Path(name) / "ward", python or interpreter)
 
 
 @contextlib.contextmanager
-def start() -> Iterator[Running]:
+def start(python: str | None = None) -> Iterator[Running]:
     """The gateway alone: the cloud store is away, so that only ingest is seen."""
-    with ward() as made, made.gateway() as running:
+    with ward(python) as made, made.gateway() as running:
         yield running

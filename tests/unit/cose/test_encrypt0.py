@@ -47,6 +47,7 @@ def test_an_iv_never_comes_twice() -> None:
     assert len(ivs) == sealer.sealed_count == 1000
 
 
+@pytest.mark.interpreted("compiled, a wrong type is refused before anything is done")
 def test_a_failed_seal_spends_its_iv() -> None:
     sealer = encrypt0.Sealer(EPOCH, KEY)
     with pytest.raises(TypeError):

@@ -119,6 +119,7 @@ def test_a_clock_that_is_not_set_does_not_spoil_an_envelope(
     assert opened.created_ms == certificate.not_valid_before_utc.timestamp() * 1000
 
 
+@pytest.mark.interpreted("a constant is part of compiled code and cannot be made smaller")
 def test_the_longest_unused_epoch_makes_room(
     table: epochs.Epochs, reader: P256, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -25,7 +25,7 @@ from gateway.dtls.server import Server
 from gateway.ingress.aiocoap_lane import AiocoapLane
 from gateway.ingress.driver import Driver
 from gateway.ingress.rate import Rates
-from gateway.intake import Admitted, Intake
+from gateway.intake import Admitted
 from gateway.lane import Lane
 from gateway.outbox.connection import Connection, Cursor, connect
 from gateway.outbox.store import Store
@@ -36,7 +36,7 @@ if TYPE_CHECKING:
     import pathlib
     from collections.abc import AsyncIterator, Callable, Sequence
 
-    from gateway.intake import Offer, Outcome
+    from gateway.intake import Intake, Offer, Outcome
     from tests.unit.conftest import Desk
 
 KEY = b"sixteen bytes ok"
@@ -127,19 +127,22 @@ class Node:
         return [decode_untrusted(one) for one in heard]
 
 
-class Overheard(Intake):
+class Overheard:
     """An intake that tells what it has admitted."""
 
     def __init__(self, intake: Intake, tell: Callable[[Admitted, str], None]) -> None:
-        self.__dict__ = intake.__dict__
-        self.tell = tell
+        self._intake = intake
+        self._tell = tell
 
     def admit(self, offers: Sequence[Offer], *, now: float, wall: float) -> list[Outcome]:
-        outcomes = super().admit(offers, now=now, wall=wall)
+        outcomes = self._intake.admit(offers, now=now, wall=wall)
         for offer, outcome in zip(offers, outcomes, strict=True):
             if isinstance(outcome, Admitted):
-                self.tell(outcome, offer.endpoint.device)
+                self._tell(outcome, offer.endpoint.device)
         return outcomes
+
+    def stored(self, key: bytes) -> None:
+        self._intake.stored(key)
 
 
 class Bench:

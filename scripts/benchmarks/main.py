@@ -55,8 +55,8 @@ def main() -> None:
         "--python",
         type=Path,
         metavar="FILE",
-        help="interpreter of the environment whose Ward Gateway is measured, as one with a "
-        "compiled wheel; this one unless given",
+        help="interpreter of the environment whose Ward Gateway is measured; unless given, one "
+        "with a wheel of this working tree, compiled where there is a C compiler",
     )
     parser.add_argument(
         "--json", type=Path, metavar="FILE", help="write the figures there too; a plot goes beside"

@@ -17,6 +17,10 @@ if TYPE_CHECKING:
     from tests.acceptance.conftest import Ward
 
 _TOP = Path(__file__).parents[2]
+_CHECKOUT = str(_TOP / ".venv/bin/python")
+"""Where the checkout is installed editable, and so interpreted."""
+
+_PACKS = 4000
 _BENCH_WITHIN_S = 60.0
 
 
@@ -27,6 +31,12 @@ def _compiled() -> bool:
     return isinstance(spec.loader, ExtensionFileLoader)
 
 
+beside_the_compiled = pytest.mark.skipif(
+    not _compiled(),
+    reason="compares the compiled build with the checkout, and this is the checkout",
+)
+
+
 def test_check_and_status_say_which_build_it_is(running: Ward) -> None:
     rows = {row["check"]: row for row in json.loads(running.ask("check", "--json"))}
     assert rows["build"]["result"] == "ok"
@@ -35,14 +45,31 @@ def test_check_and_status_say_which_build_it_is(running: Ward) -> None:
     assert running.status()["build"] == said
 
 
-@pytest.mark.skipif(not _compiled(), reason="nothing compiled to measure it beside")
+@beside_the_compiled
+def test_both_builds_make_the_same_bytes() -> None:
+    """Of packs good and bad, from the datagram to the sealed record and the answer."""
+    compiled, interpreted = (
+        subprocess.run(
+            [python, "-P", Path(__file__).with_name("pure_path.py"), "7", str(_PACKS)],
+            capture_output=True,
+            text=True,
+            timeout=60,
+            check=True,
+        ).stdout.splitlines()
+        for python in (sys.executable, _CHECKOUT)
+    )
+    assert len(interpreted) > 2 * _PACKS
+    assert compiled == interpreted
+
+
+@beside_the_compiled
 @pytest.mark.parametrize("name", ["ingest", "steps"])
 def test_a_benchmark_tells_both_builds(name: str, tmp_path: Path) -> None:
     """Where the compiled gateway is measured, the interpreted one of the checkout is beside it."""
     figures = tmp_path / "figures.json"
     done = subprocess.run(
         [
-            *(str(_TOP / ".venv/bin/python"), str(_TOP / "scripts/benchmarks/main.py")),
+            *(_CHECKOUT, str(_TOP / "scripts/benchmarks/main.py")),
             *(name, "--quick", "--python", sys.executable, "--json", str(figures)),
         ],
         cwd=tmp_path,

@@ -24,6 +24,15 @@ class Profile:
     TLS session up, so that an alarm does not start with a handshake, and notices an outage before
     an alarm does. None: never."""
 
+    hurry_s: float | None
+    """A new entry cuts a wait after a failure short, down to so long after that failure: a store
+    that is back is found by the next alarm, and one that is away is not hammered by a flood of
+    them. A wait that the sink itself wished for is kept. None: never."""
+
+    gather_s: float
+    """After a batch less than half full, the next is leased so long after it: a batch costs as
+    much as a hundred records. What comes to an idle lane goes at once. 0: never wait."""
+
 
 PROFILES = {
     # Small batches and short waits: an alarm is worth a request of its own.
@@ -32,6 +41,8 @@ PROFILES = {
         size=128 << 10,
         retry=Policy(base_s=0.1, cap_s=2.0, retry_after_cap_s=30.0),
         check_every_s=10.0,
+        hurry_s=0.2,
+        gather_s=0.0,
     ),
     # Body under 1 MiB, what most servers take; half the cloud store's 1000 records a batch.
     Lane.ROUTINE: Profile(
@@ -39,6 +50,8 @@ PROFILES = {
         size=512 << 10,
         retry=Policy(base_s=1.0, cap_s=60.0, retry_after_cap_s=3600.0),
         check_every_s=None,
+        hurry_s=None,
+        gather_s=0.05,
     ),
 }
 

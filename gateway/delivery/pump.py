@@ -18,6 +18,9 @@ refused one after the other, nothing more is given up until something is deliver
 lane could be the first to find the sink again; before each of its new tries it lets the emergency
 pump have one. It waits for that, never the other way round.
 
+**An alarm does not wait for a clock.** A new entry of the emergency lane ends the lane's waiting:
+the store may be back, see :attr:`Profile.hurry_s`.
+
 An envelope goes before the first record that needs it. A sink that says it misses one gets it
 again.
 """
@@ -33,8 +36,9 @@ from typing import TYPE_CHECKING
 from gateway.delivery.breaker import Breaker, State
 from gateway.delivery.courier import Courier
 from gateway.delivery.lanes import PROFILES, BatchSize
-from gateway.delivery.retry import wait_s
+from gateway.delivery.retry import wait_s, wished_s
 from gateway.delivery.status import PumpStatus
+from gateway.delivery.waiting import wait_for_any
 from gateway.errors import DeliveryError, PermanentDeliveryError, TransientDeliveryError
 from gateway.sinks import (
     BatchTooLargeError,
@@ -98,6 +102,7 @@ class Pump:
         self._parked: dict[int, float] = {}
         self._faults = 0
         self._refusals = 0
+        self._next_lease = 0.0
         self._status = PumpStatus()
         self._stopping = asyncio.Event()
         self._retry = asyncio.Event()
@@ -155,11 +160,14 @@ class Pump:
     # --- what to do next
 
     async def _lease(self) -> bool:
+        if (left := self._next_lease - self._clock.monotonic()) > 0:
+            await self._wait(left)
+        now = self._clock.monotonic()
         self._writer.woken(self._lane).clear()
-        batch = await self._writer.lease(
-            self._lane, self._rows.rows, self._profile.size, now=self._clock.monotonic()
-        )
+        batch = await self._writer.lease(self._lane, self._rows.rows, self._profile.size, now=now)
         if batch:
+            if 2 * len(batch) < self._rows.rows:
+                self._next_lease = now + self._profile.gather_s
             for leased in batch:
                 self._parked.pop(leased.number, None)
             self._work.append(batch)
@@ -171,7 +179,7 @@ class Pump:
         waits = [self._profile.check_every_s] if self._profile.check_every_s else []
         if self._parked:
             waits.append(max(min(self._parked.values()) - self._clock.monotonic(), 0.0))
-        if await self._wait(self._writer.woken(self._lane), min(waits, default=None)):
+        if await self._wait(min(waits, default=None), self._writer.woken(self._lane)):
             return
         if self._profile.check_every_s and not self._parked:
             try:
@@ -287,18 +295,25 @@ class Pump:
         self._status.state = "backing off"
         self._retry.clear()
         self._at_rest.set()
-        await self._wait(self._retry, self._breaker.next_try - self._clock.monotonic())
+        await self._wait_for_next_try(error)
         self._status.next_try = None
         if self._before is not None and not self._stopping.is_set():
             await self._before.go_first()
 
+    async def _wait_for_next_try(self, error: DeliveryError) -> None:
+        hurry_s, news = self._profile.hurry_s, self._writer.woken(self._lane)
+        left = self._breaker.next_try - self._clock.monotonic()
+        if hurry_s is None or wished_s(error) is not None:
+            await self._wait(left, self._retry)
+        elif not await self._wait(min(left, hurry_s), self._retry):
+            await self._wait(self._breaker.next_try - self._clock.monotonic(), self._retry, news)
+            # One try for what came; the lane is leased from again before it is ever idle.
+            news.clear()
+
     def _note_failure(self, error: DeliveryError) -> None:
-        wished = error.retry_after_s if isinstance(error, TransientDeliveryError) else None
+        failures = self._breaker.failures + 1
         wait = wait_s(
-            self._profile.retry,
-            self._breaker.failures + 1,
-            retry_after_s=wished,
-            random=self._random,
+            self._profile.retry, failures, retry_after_s=wished_s(error), random=self._random
         )
         self._breaker.failed(self._clock.monotonic() + wait)
         self._status.failure, self._status.kind = str(error), error.kind
@@ -311,18 +326,10 @@ class Pump:
         self._status.last_success = self._clock.wall()
         self._status.next_try = None
 
-    async def _wait(self, event: asyncio.Event, seconds: float | None) -> bool:
-        """Until the event, the time or the stop; whether it was the event."""
-        waiting = {
-            asyncio.ensure_future(event.wait()),
-            asyncio.ensure_future(self._stopping.wait()),
-        }
-        try:
-            await asyncio.wait(waiting, timeout=seconds, return_when=asyncio.FIRST_COMPLETED)
-        finally:
-            for future in waiting:
-                future.cancel()
-        return event.is_set()
+    async def _wait(self, seconds: float | None, *events: asyncio.Event) -> bool:
+        """Until one of the events, the time or the stop; whether it was an event."""
+        await wait_for_any(seconds, *events, self._stopping)
+        return any(event.is_set() for event in events)
 
     # --- envelopes
 

@@ -9,8 +9,12 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from gateway.errors import TransientDeliveryError
+
 if TYPE_CHECKING:
     from collections.abc import Callable
+
+    from gateway.errors import DeliveryError
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -44,3 +48,8 @@ def wait_s(
     # The exponent is bounded: a float overflows after a thousand failures.
     step = policy.base_s * 2.0 ** min(failures - 1, 32)
     return share * min(step, policy.cap_s)
+
+
+def wished_s(error: DeliveryError) -> float | None:
+    """How long the sink itself asks to wait; None if it does not say."""
+    return error.retry_after_s if isinstance(error, TransientDeliveryError) else None

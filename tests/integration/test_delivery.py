@@ -41,6 +41,8 @@ PROFILE = Profile(
     size=1 << 20,
     retry=Policy(base_s=0.002, cap_s=0.02, retry_after_cap_s=2.0),
     check_every_s=None,
+    hurry_s=None,
+    gather_s=0.0,
 )
 
 

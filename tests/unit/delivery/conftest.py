@@ -34,6 +34,8 @@ FAST = Profile(
     size=1 << 20,
     retry=Policy(base_s=0.001, cap_s=0.004, retry_after_cap_s=0.05),
     check_every_s=None,
+    hurry_s=None,
+    gather_s=0.0,
 )
 """Real profiles wait for seconds."""
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
@@ -298,6 +299,70 @@ async def test_an_emergency_lane_that_stays_away_does_not_hold_up_routine_for_lo
     await line.until(lambda: len(line.confirmed) == 5)
     await emergency_pump.stop(1.0)
     await emergencies
+
+
+SLOW = Policy(base_s=500.0, cap_s=1000.0, retry_after_cap_s=1000.0)
+
+
+async def test_a_new_emergency_ends_the_waiting_after_a_failure(line: Line) -> None:
+    sink = MemorySink()
+    sink.script.append(TransientDeliveryError("away"))
+    pump = line.emergency_pump(sink, replace(line.profile, retry=SLOW, hurry_s=0.01))
+    line.put(lane=Lane.EMERGENCY)
+    emergencies = asyncio.create_task(pump.run())
+    await line.until(lambda: pump.status().state == "backing off")
+    line.put(lane=Lane.EMERGENCY)
+    await line.until(lambda: len(line.confirmed) == 2)
+    await pump.stop(1.0)
+    await emergencies
+
+
+async def test_a_flood_of_emergencies_does_not_hammer_a_dead_store(line: Line) -> None:
+    sink = MemorySink()
+    sink.script.extend(TransientDeliveryError("away") for _ in range(1000))
+    pump = line.emergency_pump(sink, replace(line.profile, retry=SLOW, hurry_s=0.05))
+    began = time.monotonic()
+    emergencies = asyncio.create_task(pump.run())
+
+    def another() -> bool:
+        line.put(lane=Lane.EMERGENCY)
+        return len(sink.batches) >= 6
+
+    await line.until(another)
+    assert time.monotonic() - began >= 5 * 0.05
+    await pump.stop(1.0)
+    await emergencies
+
+
+async def test_an_emergency_keeps_the_wait_that_the_sink_wished_for(line: Line) -> None:
+    sink = MemorySink()
+    sink.script.append(TransientDeliveryError("not now", 0.2))
+    pump = line.emergency_pump(
+        sink, replace(line.profile, retry=replace(SLOW, retry_after_cap_s=0.2), hurry_s=0.001)
+    )
+    line.put(lane=Lane.EMERGENCY)
+    emergencies = asyncio.create_task(pump.run())
+    await line.until(lambda: pump.status().state == "backing off")
+    began = time.monotonic()
+    line.put(lane=Lane.EMERGENCY)
+    await line.until(lambda: len(line.confirmed) == 2)
+    assert time.monotonic() - began > 0.15
+    await pump.stop(1.0)
+    await emergencies
+
+
+async def test_small_batches_are_gathered_into_larger_ones(line: Line) -> None:
+    """The first goes at once; what comes while the next is gathered goes together."""
+    line.profile = replace(line.profile, gather_s=0.3)
+    line.pump = line.make_pump()
+    line.put(1)
+    line.run()
+    await line.until(lambda: len(line.confirmed) == 1)
+    for _ in range(5):
+        line.put(1)
+        await line.writer.flush()
+    await line.until(lambda: len(line.confirmed) == 6)
+    assert [len(batch) for batch in line.sink.batches] == [1, 5]
 
 
 async def test_a_pump_whose_sink_cannot_be_opened_can_be_stopped(

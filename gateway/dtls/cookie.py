@@ -116,11 +116,10 @@ class Cookies:
             return False
         salt, mac = hello.cookie[:_SALT_LENGTH], hello.cookie[_SALT_LENGTH:]
         slot = int(now // SLOT_S)
-        return any(
-            hmac.compare_digest(mac, self._mac(salt, made, address, hello))
-            for made in (slot, slot - 1)
-            if made >= 0
-        )
+        for made in (slot, slot - 1):
+            if made >= 0 and hmac.compare_digest(mac, self._mac(salt, made, address, hello)):
+                return True
+        return False
 
     def challenge(self, hello: ClientHello, address: bytes, now: float) -> bytes:
         """HelloVerifyRequest (RFC 6347 section 4.2.1): 60 bytes, whatever came in."""

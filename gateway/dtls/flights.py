@@ -9,10 +9,10 @@ from __future__ import annotations
 
 from typing import Final
 
-from gateway.dtls.records import HEADER_LENGTH, split_untrusted
+from gateway.dtls.records import EPOCH_1, HANDSHAKE, HEADER_LENGTH, SUITES, split_untrusted
 
-_EPOCH: Final = slice(3, 5)
-_NUMBER: Final = slice(5, 11)
+_SUITE_NAMES: Final = {suite.number: name for name, suite in SUITES.items()}
+_SERVER_HELLO: Final = 2
 
 
 class Stamper:
@@ -30,8 +30,9 @@ class Stamper:
         """The same records, those of epoch 0 with the next numbers."""
         stamped = []
         for record in flight:
-            if record[_EPOCH] == b"\0\0":
-                number, self._next = self._next, self._next + 1
+            if record[3] == 0 == record[4]:
+                number = self._next
+                self._next = number + 1
                 stamped.append(record[:5] + number.to_bytes(6, "big") + record[11:])
             else:
                 stamped.append(record)
@@ -59,11 +60,19 @@ def pack(flight: list[bytes], mtu: int) -> list[bytes]:
 
 def highest_protected_number(flight: list[bytes]) -> int:
     """The largest epoch-1 record number in a flight, -1 if it has none."""
-    return max(
-        (
-            int.from_bytes(record[_NUMBER], "big")
-            for record in flight
-            if len(record) >= HEADER_LENGTH and record[_EPOCH] == b"\0\1"
-        ),
-        default=-1,
-    )
+    highest = -1
+    for record in flight:
+        if record[3] == 0 and record[4] == EPOCH_1:
+            highest = max(highest, int.from_bytes(record[5:11], "big"))
+    return highest
+
+
+def chosen_suite(flight: bytes) -> str | None:
+    """The suite named by a ServerHello at the head of our own flight (RFC 5246 section 7.4.1.3)."""
+    body = HEADER_LENGTH + 12
+    if len(flight) <= body + 34 or flight[0] != HANDSHAKE:
+        return None
+    if flight[HEADER_LENGTH] != _SERVER_HELLO:
+        return None
+    at = body + 35 + flight[body + 34]
+    return _SUITE_NAMES.get(int.from_bytes(flight[at : at + 2], "big"))

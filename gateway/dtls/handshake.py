@@ -84,6 +84,7 @@ class Handshake:
         self._stamper = flights.Stamper(number)
         self._flight: list[bytes] = []
         self._keys: RecordKeys | None = None
+        self._opener: Opener | None = None
         self._held: list[bytes] = []
         self._consumed: list[int] = []
         self._protected = -1
@@ -118,7 +119,8 @@ class Handshake:
                 or (content_type == HANDSHAKE and _longest_message(record) <= _LONGEST_MESSAGE)
             ):
                 out += self._feed(record, now)
-            out += self._release(now)
+            if self._held:
+                out += self._release(now)
         return out
 
     def repeated(self, now: float) -> list[bytes]:
@@ -151,22 +153,23 @@ class Handshake:
 
         number: the association's own, never used before.
         """
-        keys = self._engine.keys()
-        if keys is None:
+        opener = self._learn_keys()
+        keys = self._keys
+        if keys is None or opener is None:
             raise DtlsError("the handshake engine has no keys to hand over")
-        client = (keys.client_key, keys.client_salt)
-        server = (keys.server_key, keys.server_salt)
-        theirs, ours = (client, server) if self._server else (server, client)
-        opener = Opener(keys.suite, *theirs)
         for consumed in self._consumed:
             opener.mark_seen(consumed)
+        if self._server:
+            key, salt = keys.server_key, keys.server_salt
+        else:
+            key, salt = keys.client_key, keys.client_salt
         return Association(
             number=number,
             device=self._engine.device() or "",
             suite=keys.suite,
             path=path,
             opener=opener,
-            protector=Protector(keys.suite, *ours, self._protected + 1),
+            protector=Protector(keys.suite, key, salt, self._protected + 1),
             last_flight=flights.pack(self._flight, self._mtu) if self._server else [],
             now=now,
         )
@@ -180,24 +183,37 @@ class Handshake:
 
     def _release(self, now: float) -> list[bytes]:
         """Give held epoch-1 records to the engine once their key can be checked."""
-        if not self._held:
-            return []
-        if self._server and self._keys is None:
-            self._keys = self._engine.keys()
-            if self._keys is None:
+        opener = None
+        if self._server:
+            opener = self._learn_keys()
+            if opener is None:
                 return []
         out: list[bytes] = []
         held, self._held = self._held, []
         for record in held:
-            if self._keys is not None:
-                self._check_key(record, self._keys)
+            if opener is not None:
+                self._check_key(record, opener)
             self._consumed.append(int.from_bytes(record[5:11], "big"))
             out += self._feed(record, now)
         return out
 
-    def _check_key(self, record: bytes, keys: RecordKeys) -> None:
+    def _learn_keys(self) -> Opener | None:
+        """What opens the peer's records; None as long as there are no keys.
+
+        They are derived once: a server opens the peer's Finished with them before it is done.
+        """
+        if self._opener is None:
+            keys = self._keys = self._engine.keys()
+            if keys is None:
+                return None
+            if self._server:
+                self._opener = Opener(keys.suite, keys.client_key, keys.client_salt)
+            else:
+                self._opener = Opener(keys.suite, keys.server_key, keys.server_salt)
+        return self._opener
+
+    def _check_key(self, record: bytes, opener: Opener) -> None:
         try:
-            opener = Opener(keys.suite, keys.client_key, keys.client_salt)
             opener.authenticate_untrusted(record)
         except DtlsError:
             alert = HEADER.pack(ALERT, DTLS_1_2, 0, len(_DECRYPT_ERROR)) + _DECRYPT_ERROR
@@ -206,10 +222,10 @@ class Handshake:
             ) from None
 
     def _collect(self, now: float) -> list[bytes]:
-        written = flights.records(self._engine.flight())
+        written = self._engine.flight()
         if not written:
             return []
-        stamped = self._stamper.stamp(written)
+        stamped = self._stamper.stamp(flights.records(written))
         self._flight = stamped
         self._protected = max(self._protected, flights.highest_protected_number(stamped))
         self._interval = FIRST_RETRANSMIT_S

@@ -34,7 +34,8 @@ from OpenSSL._util import ffi, lib
 from certs.profiles import GATEWAY
 from certs.verify import role_of
 from gateway.dtls.credentials import Refusal
-from gateway.dtls.records import HANDSHAKE, HEADER_LENGTH, SUITES, RecordKeys, derive_keys
+from gateway.dtls.flights import chosen_suite
+from gateway.dtls.records import SUITES, RecordKeys, derive_keys
 from gateway.errors import DtlsError, ForbiddenError
 
 if TYPE_CHECKING:
@@ -52,6 +53,7 @@ _PSK_SERVER: Final = "unsigned int(SSL*, const char*, unsigned char*, unsigned i
 _PSK_CLIENT: Final = (
     "unsigned int(SSL*, const char*, char*, unsigned int, unsigned char*, unsigned int)"
 )
+_COOKIE: Final = "int(SSL*, const unsigned char*, unsigned int)"
 _VERIFY: Final = "int(int, X509_STORE_CTX*)"
 _CURVE: Final = b"P-256"
 _SIGNATURE: Final = b"ECDSA+SHA256"
@@ -61,8 +63,9 @@ _ERRORS: Final = {
 }
 """What OpenSSL is told; it sends unsupported_certificate and certificate_revoked (RFC 5246 section
 7.2.2)."""
-_BIO_READ_SIZE: Final = 65536
-_SUITE_NAMES: Final = {suite.number: name for name, suite in SUITES.items()}
+_ROOM: Final = 65536
+"""Bytes of a flight, at most."""
+_MEMORY: Final = lib.BIO_s_mem()
 
 
 class HandshakeError(DtlsError):
@@ -91,11 +94,23 @@ def _context(method: int, suites: Iterable[str]) -> SSL.Context:
 
 
 class OpensslEngine:
-    """One handshake (see :class:`gateway.dtls.engines.Engine`)."""
+    """One handshake (see :class:`gateway.dtls.engines.Engine`).
 
-    def __init__(self, connection: SSL.Connection, role: _Role) -> None:
-        self._connection = connection
+    Not a ``SSL.Connection``: its exceptions, buffers and tables were a fifth of a handshake's CPU.
+    """
+
+    def __init__(self, role: _Role, mtu: int) -> None:
         self._role = role
+        self._ssl = ffi.gc(lib.SSL_new(role.context._context), lib.SSL_free)
+        self._in, self._out = lib.BIO_new(_MEMORY), lib.BIO_new(_MEMORY)
+        if ffi.NULL in (self._ssl, self._in, self._out):
+            raise MemoryError("OpenSSL has no memory for a handshake")
+        lib.SSL_set_bio(self._ssl, self._in, self._out)  # which frees them with itself
+        if role.server:
+            lib.SSL_set_accept_state(self._ssl)
+        else:
+            lib.SSL_set_connect_state(self._ssl)
+        lib.SSL_set_mtu(self._ssl, mtu)
         self._done = False
         self._listening = role.server
         self._device: str | None = None
@@ -103,31 +118,39 @@ class OpensslEngine:
 
     def feed(self, datagram: bytes) -> None:
         """Take in handshake records, one datagram at a time: a memory BIO is a byte stream."""
-        self._role.device = None
+        role = self._role
+        role.device = None
         if datagram:
-            self._connection.bio_write(datagram)
-        try:
-            if self._listening:
-                self._connection.DTLSv1_listen()
-                self._listening = False
-            self._connection.do_handshake()
+            lib.BIO_write(self._in, datagram, len(datagram))
+        if self._listening:
+            found = lib.DTLSv1_listen(self._ssl, role.peer)
+            if found < 0:
+                self._tell(found)
+            if found <= 0:
+                return
+            self._listening = False
+        result = lib.SSL_do_handshake(self._ssl)
+        if role.device is not None:
+            self._device = role.device
+        if result == 1:
             self._done = True
-        except SSL.WantReadError:
-            pass
-        except SSL.Error as error:
-            raise HandshakeError(_words(error)) from None
-        finally:
-            if self._role.device is not None:
-                self._device = self._role.device
+        else:
+            self._tell(result)
+
+    def _tell(self, result: int) -> None:
+        """Raise HandshakeError, unless OpenSSL only waits for more."""
+        if lib.SSL_get_error(self._ssl, result) != lib.SSL_ERROR_WANT_READ:
+            raise HandshakeError(_words())
 
     def flight(self) -> bytes:
         """The records to send, in one piece."""
-        try:
-            flight: bytes = self._connection.bio_read(_BIO_READ_SIZE)
-        except SSL.WantReadError:
+        room = self._role.room
+        length = lib.BIO_read(self._out, room, _ROOM)
+        if length <= 0:
             return b""
+        flight: bytes = ffi.buffer(room, length)[:]
         if self._suite is None:
-            self._suite = _chosen_suite(flight)
+            self._suite = chosen_suite(flight)
         return flight
 
     def done(self) -> bool:
@@ -140,33 +163,49 @@ class OpensslEngine:
 
     def keys(self) -> RecordKeys | None:
         """Record keys once ClientKeyExchange has been processed."""
+        session = lib.SSL_get_session(self._ssl)
+        if session == ffi.NULL:
+            return None
+        # A buffer of its own, because its content is secret: freed with it.
+        # 48 bytes of master secret, two Randoms of 32 (RFC 5246 sections 8.1 and 7.4.1.2).
+        parts = ffi.new("unsigned char[112]")
+        if lib.SSL_SESSION_get_master_key(session, parts, 48) != 48:
+            return None  # there is a session, but no secret in it yet
+        lib.SSL_get_client_random(self._ssl, parts + 48, 32)
+        lib.SSL_get_server_random(self._ssl, parts + 80, 32)
+        secrets = ffi.buffer(parts)[:]
         # OpenSSL names the suite only at the end; a server has written it into its ServerHello.
-        suite = self._connection.get_cipher_name() or self._suite
-        try:
-            master = self._connection.master_key()
-        except SSL.Error:  # there is a session, but no secret in it yet
+        cipher = lib.SSL_get_current_cipher(self._ssl)
+        if cipher != ffi.NULL:
+            self._suite = ffi.string(lib.SSL_CIPHER_get_name(cipher)).decode()
+        if self._suite is None:
             return None
-        client_random = self._connection.client_random()
-        server_random = self._connection.server_random()
-        if suite is None or master is None or client_random is None or server_random is None:
-            return None
-        return derive_keys(suite, master, client_random, server_random)
+        return derive_keys(self._suite, secrets[:48], secrets[48:80], secrets[80:])
 
 
 class _Role:
     """What the engines of one context share: the context and the name found by its callback.
 
-    The callback runs inside ``feed`` of one engine, so one slot is enough.
+    The callback runs inside ``feed`` of one engine, so one slot is enough; as is one ``room`` for
+    flights on their way out.
     """
 
     server: bool
 
-    def __init__(self) -> None:
+    def __init__(self, suites: Iterable[str]) -> None:
+        method = SSL.DTLS_SERVER_METHOD if self.server else SSL.DTLS_CLIENT_METHOD
+        self.context = _context(method, suites)
         self.device: str | None = None
+        self.room = ffi.new("char[]", _ROOM)
+        self.peer = ffi.gc(lib.BIO_ADDR_new(), lib.BIO_ADDR_free)
+        """Where DTLSv1_listen writes whose hello it was; a memory BIO does not know."""
+
+    def engine(self, mtu: int) -> OpensslEngine:
+        """A new handshake. mtu: largest UDP payload to send."""
+        return OpensslEngine(self, mtu)
 
     def _certify(
         self,
-        context: SSL.Context,
         identity: Identity,
         judge: Callable[[x509.Certificate], Refusal | None],
     ) -> None:
@@ -187,14 +226,14 @@ class _Role:
                 return 0
             return 1
 
-        context.use_certificate(identity.certificate)
-        context.use_privatekey(identity.key)
-        store = context.get_cert_store()
+        self.context.use_certificate(identity.certificate)
+        self.context.use_privatekey(identity.key)
+        store = self.context.get_cert_store()
         assert store is not None
         store.add_cert(crypto.X509.from_cryptography(identity.authority))
         self._verify_callback = ffi.callback(_VERIFY, verify, error=0)
         mode = SSL.VERIFY_PEER | SSL.VERIFY_FAIL_IF_NO_PEER_CERT
-        lib.SSL_CTX_set_verify(context._context, mode, self._verify_callback)
+        lib.SSL_CTX_set_verify(self.context._context, mode, self._verify_callback)
 
 
 class OpensslServer(_Role):
@@ -214,17 +253,18 @@ class OpensslServer(_Role):
         suites: Iterable[str],
         identity: Identity | None = None,
     ) -> None:
-        super().__init__()
+        super().__init__(suites)
         self._credentials = credentials
         self._secret = secret
-        self._context = _context(SSL.DTLS_SERVER_METHOD, suites)
-        self._context.set_cookie_generate_callback(lambda connection: b"unused")
-        # Our own cookie was checked before OpenSSL saw the hello (cookie.py).
-        self._context.set_cookie_verify_callback(lambda connection, cookie: True)
+        context = self.context._context
+        # Our own cookie was checked before OpenSSL saw the hello (cookie.py). OpenSSL is told no
+        # way to make one: a hello without ends the handshake.
+        self._cookie_callback = ffi.callback(_COOKIE, lambda ssl, cookie, length: 1, error=0)
+        lib.SSL_CTX_set_cookie_verify_cb(context, self._cookie_callback)
         self._callback = ffi.callback(_PSK_SERVER, self._psk, error=0)
-        lib.SSL_CTX_set_psk_server_callback(self._context._context, self._callback)
+        lib.SSL_CTX_set_psk_server_callback(context, self._callback)
         if identity is not None:
-            self._certify(self._context, identity, self._judge)
+            self._certify(identity, self._judge)
 
     def _judge(self, certificate: x509.Certificate) -> Refusal | None:
         found = self._credentials.bearer(certificate)
@@ -245,29 +285,11 @@ class OpensslServer(_Role):
         ffi.memmove(out, key, len(key))
         return len(key)
 
-    def engine(self, mtu: int) -> OpensslEngine:
-        """A new handshake. mtu: largest UDP payload to send."""
-        connection = SSL.Connection(self._context, None)
-        connection.set_accept_state()
-        connection.set_ciphertext_mtu(mtu)
-        return OpensslEngine(connection, self)
-
 
 class _Client(_Role):
     """Makes engines that open handshakes: the node's side."""
 
     server = False
-
-    def __init__(self, suites: Iterable[str]) -> None:
-        super().__init__()
-        self._context = _context(SSL.DTLS_CLIENT_METHOD, suites)
-
-    def engine(self, mtu: int) -> OpensslEngine:
-        """A new handshake. mtu: largest UDP payload to send."""
-        connection = SSL.Connection(self._context, None)
-        connection.set_connect_state()
-        connection.set_ciphertext_mtu(mtu)
-        return OpensslEngine(connection, self)
 
 
 class OpensslClient(_Client):
@@ -277,7 +299,7 @@ class OpensslClient(_Client):
         super().__init__(suites)
         self._identity, self._key = identity, key
         self._callback = ffi.callback(_PSK_CLIENT, self._psk, error=0)
-        lib.SSL_CTX_set_psk_client_callback(self._context._context, self._callback)
+        lib.SSL_CTX_set_psk_client_callback(self.context._context, self._callback)
 
     def _psk(
         self, ssl: object, hint: object, name: ffi.CData, name_room: int, out: ffi.CData, room: int
@@ -298,7 +320,7 @@ class OpensslCertifiedClient(_Client):
 
     def __init__(self, identity: Identity, suites: Iterable[str]) -> None:
         super().__init__(suites)
-        self._certify(self._context, identity, _judge_gateway)
+        self._certify(identity, _judge_gateway)
 
 
 def _judge_gateway(certificate: x509.Certificate) -> Refusal | None:
@@ -319,18 +341,10 @@ def certificate_suites() -> list[str]:
     return [name for name in SUITES if "PSK" not in name]
 
 
-def _chosen_suite(flight: bytes) -> str | None:
-    """The suite named by a ServerHello at the head of our own flight (RFC 5246 section 7.4.1.3)."""
-    body = HEADER_LENGTH + 12
-    if len(flight) <= body + 34 or flight[0] != HANDSHAKE or flight[HEADER_LENGTH] != 2:
-        return None
-    at = body + 35 + flight[body + 34]
-    return _SUITE_NAMES.get(int.from_bytes(flight[at : at + 2], "big"))
-
-
-def _words(error: SSL.Error) -> str:
-    # Most errors carry OpenSSL's queue; a SysCallError a number and a text.
-    queue = error.args[0] if error.args else None
-    if not isinstance(queue, list):
-        return " ".join(str(part) for part in error.args[1:]) or type(error).__name__
-    return "; ".join(entry[-1] for entry in queue if entry[-1]) or type(error).__name__
+def _words() -> str:
+    """What OpenSSL's queue of errors says, which is empty then."""
+    reasons = []
+    while code := lib.ERR_get_error():
+        if (reason := lib.ERR_reason_error_string(code)) != ffi.NULL:
+            reasons.append(ffi.string(reason).decode())
+    return "; ".join(reasons) or "OpenSSL does not say why"

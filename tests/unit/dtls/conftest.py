@@ -128,11 +128,11 @@ class World:
     ) -> None:
         self.random = random.Random(7).randbytes
         self.config = config or Config()
-        engines = OpensslServer(
+        self.engines = OpensslServer(
             credentials or Devices(), self.random(32), suites or psk_suites(), identity
         )
         cookies = Cookies(self.random(32), self.random)
-        self.server = Server(self.config, engines, cookies, first_number=100)
+        self.server = Server(self.config, self.engines, cookies, first_number=100)
 
     def connect(self, factory: ClientFactory, number: int = 1) -> Link:
         """A link whose client proves itself by whatever the factory has."""

@@ -134,7 +134,7 @@ class Both(OpensslCertifiedClient):
     def __init__(self, shown: Identity, suites: list[str]) -> None:
         super().__init__(shown, suites)
         self.keyed = OpensslClient(b"device-1", KEY, suites)
-        lib.SSL_CTX_set_psk_client_callback(self._context._context, self.keyed._callback)
+        lib.SSL_CTX_set_psk_client_callback(self.context._context, self.keyed._callback)
 
 
 @pytest.mark.parametrize("best", range(len(SUITES)))
@@ -165,7 +165,7 @@ def test_a_certificate_that_does_not_count_gets_its_alert(certified_world, shown
 
 def test_a_node_without_a_certificate_is_refused(certified_world) -> None:
     class Bare(OpensslCertifiedClient):
-        def _certify(self, context, identity, judge) -> None:
+        def _certify(self, identity, judge) -> None:
             pass
 
     world = certified_world()
@@ -206,16 +206,16 @@ def test_a_key_on_another_curve_is_refused(certified_world) -> None:
     )
     careless = builder.sign(WARD._key, hashes.SHA256())
     factory = bracelet(identity())
-    lib.SSL_CTX_set1_curves_list(factory._context._context, b"P-256:P-384")
-    factory._context.use_certificate(careless)
-    factory._context.use_privatekey(key)
+    lib.SSL_CTX_set1_curves_list(factory.context._context, b"P-256:P-384")
+    factory.context.use_certificate(careless)
+    factory.context.use_privatekey(key)
     world = certified_world()
     assert refusal(world, world.connect(factory)) == bytes((2, 47))  # illegal_parameter
 
 
 def test_a_signature_over_sha_1_is_not_asked_for(certified_world) -> None:
     factory = bracelet(identity())
-    lib.SSL_CTX_set1_sigalgs_list(factory._context._context, b"ECDSA+SHA1")
+    lib.SSL_CTX_set1_sigalgs_list(factory.context._context, b"ECDSA+SHA1")
     world = certified_world()
     assert refusal(world, world.connect(factory)) == bytes((2, 40))
 

@@ -48,6 +48,7 @@ HOT = (
     "gateway/outbox/row.py",
     "gateway/outbox/entry.py",
     "gateway/outbox/room.py",
+    "gateway/outbox/leases.py",
     "gateway/intake.py",
     "gateway/ingress/addresses.py",
     "gateway/ingress/answers.py",

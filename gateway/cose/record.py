@@ -199,21 +199,26 @@ def _is_plain(value: object) -> bool:
     return value is None or type(value) in {str, int, bool}
 
 
+_Item = tuple[tuple[bytes, bytes, Lane, int, bytes], bytes]
+"""(header, record); a header is made into a tuple of its own only where it is read."""
+
+
 def encode_batch(
-    private_key: ec.EllipticCurvePrivateKey, gateway: str, items: Sequence[tuple[Header, bytes]]
+    private_key: ec.EllipticCurvePrivateKey, gateway: str, items: Sequence[_Item]
 ) -> bytes:
     """COSE_Sign1 over ``[[id, patient, lane, received ms, epoch, record], ...]``.
 
-    The gateway's name is in the protected header. Raises SealError: empty, or over a limit.
+    ``items``: (header, record); a bare tuple does for a header. The gateway's name is in the
+    protected header. Raises SealError: empty, or over a limit.
     """
     if not 1 <= len(items) <= MAX_BATCH_RECORDS:
         raise SealError(f"{len(items)} records: a batch has 1 to {MAX_BATCH_RECORDS}")
-    payload = cbor.head(cbor.ARRAY, len(items)) + b"".join(map(_item, items))
+    payload = cbor.head(cbor.ARRAY, len(items)) + b"".join([_item(item) for item in items])
     protected: dict[int | str, object] = {headers.TYP: _BATCH_TYPE, "gateway": gateway}
     return sign1.sign(private_key, payload, protected=protected)
 
 
-def _item(item: tuple[Header, bytes]) -> bytes:
+def _item(item: _Item) -> bytes:
     (name, patient, lane, received_ms, epoch), record = item
     if not len(name) == len(patient) == len(epoch) == ID_BYTES:
         raise SealError("a record's id, pseudonym and epoch must be 16 bytes")

@@ -76,8 +76,9 @@ class Deliveries:
 
     def _delivered(self, entries: Sequence[Entry], wall: float) -> None:
         now_ms = wall * 1000
-        for entry in entries:
-            self.latencies[entry.lane].append(now_ms - entry.received_ms)
+        if entries:  # of one lane
+            latencies = self.latencies[entries[0].lane]
+            latencies.extend([now_ms - entry[3] for entry in entries])
 
     def _pump_ended(self, task: asyncio.Task[None]) -> None:
         if not task.cancelled() and task.exception() is not None:

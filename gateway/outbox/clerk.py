@@ -95,12 +95,9 @@ class Clerk:
     def _settle(self, lane: Lane, settlement: Settlement) -> None:
         leases = self._leases[lane]
         if settlement.done:
-            self.store.remove_delivered(
-                lane, [(number, leases.take(number)) for number in settlement.done]
-            )
+            self.store.remove_delivered(lane, leases.take(settlement.done))
         if settlement.dead:
-            for number, _ in settlement.dead:
-                leases.take(number)
+            leases.take([number for number, _ in settlement.dead])
             self.store.bury(lane, settlement.dead, self._now_ms())
         for number, due in settlement.retry:
             leases.give_back(number, due)
@@ -179,7 +176,7 @@ class Clerk:
         status.last_number = store.last_number
         status.commits, status.notice = store.commits, store.notice
         status.size = room.stored = store.size
-        room.disk_free = store.disk_free()
+        room.disk_free = store.disk_free(status.max_bytes)
 
     def _now_ms(self) -> int:
         return int(self._clock.wall() * 1000)

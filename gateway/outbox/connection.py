@@ -16,6 +16,8 @@ if TYPE_CHECKING:
 
 
 class Cursor(Protocol):
+    @property
+    def rowcount(self) -> int: ...  # of a DELETE
     def fetchone(self) -> tuple[Any, ...] | None: ...
     def fetchall(self) -> list[tuple[Any, ...]]: ...
 

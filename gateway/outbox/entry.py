@@ -33,15 +33,18 @@ class Entry(NamedTuple):
     None: unique by its exchange."""
 
 
-class Leased(NamedTuple):
+class Leased:
     """An entry that the pump holds until it settles it."""
 
-    number: int
-    """Place in the order of arrival. Never used twice."""
+    __slots__ = ("attempts", "entry", "number")
 
-    entry: Entry
-    attempts: int
-    """How often this entry was handed out before and came back, in this process."""
+    def __init__(self, number: int, entry: Entry, attempts: int = 0) -> None:
+        self.number = number
+        """Place in the order of arrival. Never used twice."""
+
+        self.entry = entry
+        self.attempts = attempts
+        """How often this entry was handed out before and came back, in this process."""
 
 
 class StoredEnvelope(NamedTuple):

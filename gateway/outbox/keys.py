@@ -38,10 +38,10 @@ class Keys:
 
     def keep(self, entries: Sequence[tuple[int, Entry]]) -> None:
         """Keys of entries that leave their lane, delivered; the oldest ones are forgotten."""
-        keys = b"".join(entry.key for _, entry in entries if entry.key is not None)
+        keys = b"".join([entry[6] for _, entry in entries if entry[6] is not None])
         if not keys:
             return
-        highest = max(number for number, _ in entries)
+        highest = max([number for number, _ in entries])
         self._connection.execute(queries.KEYS_INSERT, (highest, keys))
         count = len(keys) // _KEY_SIZE
         self._settlements.append((ask(self._connection, "SELECT last_insert_rowid()"), count))

@@ -8,8 +8,7 @@ feeds a sink that keeps up without reading the table; it has a cap, and what fal
 from __future__ import annotations
 
 from collections import deque
-from itertools import count
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING
 
 from gateway.outbox.entry import Entry, Leased
 
@@ -25,14 +24,11 @@ FRESH_ROWS = 4096
 _END = (1 << 63) - 1
 
 
-class _Returned(NamedTuple):
-    leased: Leased
-    due: float
-
-
 class _Basket:
     """Entries up to a count and a size; the first always fits. Full once one did not fit: what
     comes later must not overtake it."""
+
+    __slots__ = ("full", "leased", "limit", "max_bytes")
 
     def __init__(self, limit: int, max_bytes: int) -> None:
         self.leased: list[Leased] = []
@@ -41,7 +37,7 @@ class _Basket:
         self.full = limit <= 0
 
     def put(self, leased: Leased) -> bool:
-        size = len(leased.entry.sealed)
+        size = len(leased.entry[5])
         if self.full or (self.leased and size > self.max_bytes):
             self.full = True
             return False
@@ -58,15 +54,17 @@ class Leases:
     def __init__(self, rows: int) -> None:
         """``rows``: how many the table holds at the start."""
         self._out: dict[int, Leased] = {}
-        self._returned: dict[int, _Returned] = {}
-        self._fresh: deque[tuple[int, Entry]] = deque()
+        self._returned: dict[int, tuple[Leased, float]] = {}
+        """With the monotonic time from which on it is due."""
+
+        self._fresh: deque[Leased] = deque()
         self._cursor = 0
         self._unread = rows
         """Rows of the table between the cursor and the memory."""
 
     def added(self, first: int, entries: Sequence[Entry]) -> None:
         """Entries were committed under consecutive numbers."""
-        self._fresh.extend(zip(count(first), entries))
+        self._fresh.extend([Leased(first + at, entry) for at, entry in enumerate(entries)])
         while len(self._fresh) > FRESH_ROWS:
             self._fresh.popleft()
             self._unread += 1
@@ -76,29 +74,30 @@ class Leases:
     ) -> tuple[list[Leased], list[int]]:
         """The next entries, and the numbers of damaged rows met on the way."""
         basket = _Basket(limit, max_bytes)
-        for number in sorted(n for n, back in self._returned.items() if back.due <= now):
-            if not basket.put(self._returned[number].leased):
+        for number in sorted([n for n, (_, due) in self._returned.items() if due <= now]):
+            if not basket.put(self._returned[number][0]):
                 break
             del self._returned[number]
         damaged: list[int] = []
         if self._unread and not basket.full:
             damaged = self._lease_from_table(basket, read)
         while self._fresh and not self._unread and not basket.full:
-            number, entry = self._fresh[0]
-            if not basket.put(Leased(number, entry, 0)):
+            fresh = self._fresh[0]
+            if not basket.put(fresh):
                 break
             self._fresh.popleft()
-            self._cursor = number
-        self._out.update((leased.number, leased) for leased in basket.leased)
+            self._cursor = fresh.number
+        for leased in basket.leased:
+            self._out[leased.number] = leased
         return basket.leased, damaged
 
     def _lease_from_table(self, basket: _Basket, read: Read) -> list[int]:
-        before = self._fresh[0][0] if self._fresh else _END
+        before = self._fresh[0].number if self._fresh else _END
         entries, damaged = read(self._cursor, before, basket.limit, basket.max_bytes)
         if not entries and not damaged:
             self._unread = 0  # fewer were there than were counted: the store counts the loss
         for number, entry in entries:
-            if not basket.put(Leased(number, entry, 0)):
+            if not basket.put(Leased(number, entry)):
                 damaged = [other for other in damaged if other < number]
                 break
             self._cursor = number
@@ -107,18 +106,18 @@ class Leases:
         self._unread -= len(damaged)
         return damaged
 
-    def take(self, number: int) -> Entry:
-        """A leased entry is done or dead. Raises KeyError for one that is not out."""
-        return self._out.pop(number).entry
+    def take(self, numbers: Sequence[int]) -> list[tuple[int, Entry]]:
+        """Leased entries are done or dead. Raises KeyError for one that is not out."""
+        return [(number, self._out.pop(number).entry) for number in numbers]
 
     def give_back(self, number: int, due: float) -> None:
         """A leased entry is to be tried again. Raises KeyError for one that is not out."""
         leased = self._out.pop(number)
-        self._returned[number] = _Returned(leased._replace(attempts=leased.attempts + 1), due)
+        self._returned[number] = Leased(number, leased.entry, leased.attempts + 1), due
 
     def revive(self, number: int, entry: Entry) -> None:
         """A dead letter is back in the table, under its old number."""
         if number > self._cursor:
             self._unread += 1
         else:
-            self._returned[number] = _Returned(Leased(number, entry, 0), 0.0)
+            self._returned[number] = Leased(number, entry), 0.0

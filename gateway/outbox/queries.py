@@ -51,8 +51,7 @@ TOTALS = {
 }
 
 DELETE = {
-    lane: f"DELETE FROM {table} WHERE number IN (SELECT value FROM json_each(?))"
-    for lane, table in TABLES.items()
+    lane: f"DELETE FROM {table} WHERE number BETWEEN ? AND ?" for lane, table in TABLES.items()
 }
 
 SIZE = {

@@ -19,7 +19,7 @@ from gateway.lane import Lane
 from gateway.outbox.entry import Entry
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Sequence
 
 _HEAD = Struct("<16s16s16s16sQ")
 _CRC_SIZE = 4
@@ -43,6 +43,21 @@ def pack_rows(lane: Lane, first: int, entries: Iterable[Entry]) -> list[int | by
         parameters += (salt >> 1, body + crc32(body, salt & 0xFFFFFFFF).to_bytes(4, "little"))
         salt += 2
     return parameters
+
+
+def runs(numbers: Sequence[int]) -> list[tuple[int, int]]:
+    """First and last of each run without a gap; ``numbers`` ascend, none is there twice."""
+    found: list[tuple[int, int]] = []
+    if not numbers:
+        return found
+    first = last = numbers[0]
+    for number in numbers[1:]:
+        if number != last + 1:
+            found.append((first, last))
+            first = number
+        last = number
+    found.append((first, last))
+    return found
 
 
 def intact(lane: Lane, number: int, blob: bytes) -> bool:

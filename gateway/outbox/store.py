@@ -29,7 +29,7 @@ from gateway.outbox.entry import DeadLetter, Entry
 from gateway.outbox.envelopes import Alarms, Envelopes
 from gateway.outbox.keys import Keys
 from gateway.outbox.mark import Mark
-from gateway.outbox.row import CELL_BYTES, ROW_OVERHEAD, intact, pack_rows, unpack
+from gateway.outbox.row import CELL_BYTES, ROW_OVERHEAD, intact, pack_rows, runs, unpack
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
@@ -106,6 +106,7 @@ class Store:
         self.dead_rows: int = dead[0]
         self.dead_size: int = dead[1] + dead[0] * CELL_BYTES
         self._ledger_written: tuple[int, ...] = tuple(ledger)
+        self._oldest_ms: dict[Lane, int | None] = {}
         self.commits = 0
         self._find_losses()
 
@@ -166,15 +167,19 @@ class Store:
         """Bytes of everything that counts against the quota."""
         return sum(self.sizes.values()) + self.dead_size + self.envelopes.size
 
-    def disk_free(self) -> int:
-        """Bytes that rows can still take: what the partition has, and free pages in the file.
+    def disk_free(self, enough: int) -> int:
+        """Bytes that rows can still take: what the partition has, and free pages in the file,
+        which are only asked for if the partition has not ``enough``: that costs a query.
 
         Less a margin: the log, its fold into the database, and deletes need room too.
         """
         disk = os.statvfs(self._path)
-        free_pages: int = self._ask("PRAGMA freelist_count")
         margin = min(_DISK_MARGIN_BYTES, disk.f_blocks * disk.f_frsize // 8)
-        return disk.f_bavail * disk.f_frsize + free_pages * self._page_size - margin
+        free = disk.f_bavail * disk.f_frsize - margin
+        if free >= enough:
+            return free
+        free_pages: int = self._ask("PRAGMA freelist_count")
+        return free + free_pages * self._page_size
 
     def prune_envelopes(self, created_before_ms: int) -> None:
         """Forget envelopes that are older and that no entry or dead letter needs."""
@@ -193,10 +198,10 @@ class Store:
                 self._execute(queries.INSERT[lane][rows], parameters[at : at + 2 * rows])
                 at += 2 * rows
         self.last_number += len(entries)
+        if not self.rows[lane]:
+            self._oldest_ms.pop(lane, None)
         self.rows[lane] += len(entries)
-        self.sizes[lane] += (
-            sum(len(entry.sealed) for entry in entries) + len(entries) * ROW_OVERHEAD
-        )
+        self.sizes[lane] += sum([len(entry[5]) for entry in entries]) + len(entries) * ROW_OVERHEAD
 
     def read(
         self, lane: Lane, after: int, before: int, limit: int, max_bytes: int
@@ -217,23 +222,27 @@ class Store:
         return entries, damaged
 
     def oldest_ms(self, lane: Lane) -> int | None:
-        """When the first waiting entry was received."""
-        row = self._execute(queries.FIRST[lane]).fetchone()
-        if row is None or not intact(lane, *row):
-            return None
-        return unpack(lane, row[1]).received_ms
+        """When the first waiting entry was received. Looked up once the first may be another."""
+        if lane not in self._oldest_ms:
+            row = self._execute(queries.FIRST[lane]).fetchone()
+            known = row is not None and intact(lane, *row)
+            self._oldest_ms[lane] = unpack(lane, row[1]).received_ms if row and known else None
+        return self._oldest_ms[lane]
 
     def remove_delivered(self, lane: Lane, entries: Sequence[tuple[int, Entry]]) -> None:
         """Delete entries that the sink has, and keep their keys for a while."""
-        size = sum(len(entry.sealed) for _, entry in entries) + len(entries) * ROW_OVERHEAD
+        size = sum([len(entry[5]) for _, entry in entries]) + len(entries) * ROW_OVERHEAD
         self._delete(lane, [number for number, _ in entries], size)
         self.delivered[lane] += len(entries)
         self.keys.keep(entries)
 
     def _delete(self, lane: Lane, numbers: Sequence[int], size: int) -> None:
-        self._execute(queries.DELETE[lane], (json.dumps(numbers),))
-        if self._ask("SELECT changes()") != len(numbers):
+        deleted = 0
+        for first, last in runs(sorted(numbers)):
+            deleted += self._execute(queries.DELETE[lane], (first, last)).rowcount
+        if deleted != len(numbers):
             raise OutboxCorrupt(f"{self._path}: rows of the {lane} lane are gone")
+        self._oldest_ms.pop(lane, None)
         self._removed += len(numbers)
         self.rows[lane] -= len(numbers)
         self.sizes[lane] -= size
@@ -279,6 +288,7 @@ class Store:
             size = self._ask(queries.DEAD_SIZE, (json.dumps(numbers),))
             self._execute(queries.UNBURY[lane], (json.dumps(numbers),))
             moved: int = self._ask("SELECT changes()")
+            self._oldest_ms.pop(lane, None)
             self._removed -= moved
             self.rows[lane] += moved
             self.sizes[lane] += size + moved * CELL_BYTES

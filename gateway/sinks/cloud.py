@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from gateway.cose.record import Header, encode_batch
+from gateway.cose.record import encode_batch
 from gateway.errors import PermanentDeliveryError, SealError
 from gateway.lane import Lane
 from gateway.sinks import Identity, Outcome, SinkFaultError, Verdict, sinks
@@ -55,8 +55,8 @@ class CloudSink:
 
     async def deliver(self, batch: Sequence[Entry]) -> list[Outcome]:
         items = [
-            (Header(entry.id, entry.patient, entry.lane, entry.received_ms, entry.epoch), entry[5])
-            for entry in batch
+            ((id_, patient, lane, received_ms, epoch), sealed)
+            for id_, lane, patient, received_ms, epoch, sealed, _ in batch
         ]
         try:
             body = encode_batch(self._identity.signing_key, self._identity.gateway, items)
@@ -65,7 +65,7 @@ class CloudSink:
         answer = await self._transport.request("POST", self._path, body, _BATCH)
         refuse_untrusted(answer)
         verdicts = verdicts_untrusted(json_untrusted(answer.body))
-        return [verdicts.get(entry.id.hex(), _UNMENTIONED) for entry in batch]
+        return [verdicts.get(entry[0].hex(), _UNMENTIONED) for entry in batch]
 
     async def close(self) -> None:
         await self._transport.close()

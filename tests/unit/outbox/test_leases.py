@@ -106,9 +106,9 @@ def test_only_what_is_out_can_be_settled(make_entry: Callable[..., Entry]) -> No
     leases, table = Leases(0), Table()
     leases.added(1, [make_entry(Lane.ROUTINE)])
     with pytest.raises(KeyError):
-        leases.take(1)
+        leases.take([1])
     leases.lease(1, BIG, 0.0, table.read)
-    leases.take(1)
+    leases.take([1])
     with pytest.raises(KeyError):
         leases.give_back(1, 0.0)
 
@@ -120,7 +120,7 @@ def test_a_revived_entry_is_handed_out_once(make_entry: Callable[..., Entry]) ->
     table.rows = {5: entry}
     leases.revive(5, entry)
     assert [i.number for i in leases.lease(9, BIG, 0.0, table.read)[0]] == [5]
-    leases.take(5)
+    leases.take([5])
     leases.revive(5, entry)
     assert [i.number for i in leases.lease(9, BIG, 0.0, table.read)[0]] == [5]
     assert leases.lease(9, BIG, 0.0, table.read) == ([], [])

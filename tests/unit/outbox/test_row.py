@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from gateway.lane import Lane
-from gateway.outbox.row import intact, pack_rows, unpack
+from gateway.outbox.row import intact, pack_rows, runs, unpack
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -57,3 +57,10 @@ def test_a_row_in_the_place_of_another_is_found(make_entry: Callable[..., Entry]
 def test_a_row_cut_short_is_found(make_entry: Callable[..., Entry], length: int) -> None:
     [(number, blob)] = rows(Lane.ROUTINE, 1, [make_entry()])
     assert not intact(Lane.ROUTINE, number, blob[:length])
+
+
+def test_runs_hold_the_numbers_and_no_other() -> None:
+    """A range of rows is deleted: a number in a gap may be of an entry that still waits."""
+    assert runs([]) == []
+    assert runs([7]) == [(7, 7)]
+    assert runs([1, 2, 3, 5, 8, 9]) == [(1, 3), (5, 5), (8, 9)]

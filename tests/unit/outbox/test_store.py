@@ -160,7 +160,7 @@ def test_numbers_are_never_used_twice(
 def test_no_query_of_a_lane_scans(store: Store, connection: Connection, lane: Lane) -> None:
     for sql, parameters in (
         (queries.READ[lane], (0, END, 10)),
-        (queries.DELETE[lane], ("[1]",)),
+        (queries.DELETE[lane], (1, 1)),
         (queries.BURY[lane], ("", 0, 1)),
     ):
         steps = connection.execute(f"EXPLAIN QUERY PLAN {sql}", parameters).fetchall()

@@ -44,8 +44,8 @@ _log = logging.getLogger("ingress")
 _RETRY_BEING_STORED_S: Final = 1.0
 """Max-Age of 5.03 for a message whose first copy is still on its way to the disk."""
 
-_PORTION: Final = 128
-_WORK_S: Final = 0.004
+_PORTION: Final = 64
+_WORK_S: Final = 0.002
 """How long what waits is taken in before the sockets, the deliveries and the timers have a turn. An
 upload needs some turns, and is to start within 100 ms also when there is always more to do."""
 

@@ -138,6 +138,7 @@ async def running(ward: Ward) -> AsyncIterator[None]:
             with log.open("ab") as errors:
                 process = await asyncio.create_subprocess_exec(
                     sys.executable,
+                    "-P",  # what this process runs, not a package that lies where it was called
                     "-m",
                     "gateway",
                     *words,

@@ -101,7 +101,8 @@ class Supervisor:
         with theirs:
             lifeline.offer(ours, sockets, links)
             worker = await asyncio.create_subprocess_exec(
-                *(sys.executable, "-m", "gateway", "--config", str(self._loaded.path)),
+                # -P: what this process runs, not a package that lies where it was called.
+                *(sys.executable, "-P", "-m", "gateway", "--config", str(self._loaded.path)),
                 *("run", "--worker", f"{number}/{self._count}"),
                 stdin=theirs.fileno(),
                 stdout=asyncio.subprocess.DEVNULL,

@@ -33,7 +33,8 @@ if TYPE_CHECKING:
 WITHIN_S = 20.0
 """For everything that is waited for: far more than it takes, so that only a fault takes it."""
 
-_PROGRAM = (sys.executable, "-m", "gateway")
+_PROGRAM = (sys.executable, "-P", "-m", "gateway")
+"""As the installed command, it does not look for modules where it is called."""
 
 
 class Device(NamedTuple):
@@ -138,20 +139,21 @@ class Ward:
         self.cloud = self.spawn("cloud", "cloud", "run", "--config", f"{self.folder}/cloud.toml")
         self.ready(self.cloud, "cloud store listening on https://127.0.0.1:")
 
-    def start_gateway(self) -> None:
-        self.gateway = self.spawn("gateway", "run", "--config", str(self.config))
+    def start_gateway(self, folder: Path | None = None) -> None:
+        self.gateway = self.spawn("gateway", "run", "--config", str(self.config), folder=folder)
         self.ready(self.gateway, f"ward gateway listening on coaps 127.0.0.1:{self.port_base}")
 
     def start(self) -> None:
         self.start_cloud()
         self.start_gateway()
 
-    def spawn(self, log: str, *words: str) -> subprocess.Popen[bytes]:
+    def spawn(self, log: str, *words: str, folder: Path | None = None) -> subprocess.Popen[bytes]:
         """A command in the background, its standard error in a log; ended with the test."""
         with (self.logs / f"{log}.log").open("ab") as errors:
             process = subprocess.Popen(
                 [*_PROGRAM, *words],
                 env={**os.environ, **self.environment},
+                cwd=folder,
                 stdout=subprocess.PIPE,
                 stderr=errors,
             )

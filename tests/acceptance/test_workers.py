@@ -156,6 +156,17 @@ def test_ports_alarms_and_signals(two: Ward) -> None:
     assert two.stop_gateway() == 0
 
 
+def test_workers_are_of_the_supervisors_build(two: Ward, tmp_path: Path) -> None:
+    """Whatever lies in the folder that the gateway was started in: there may be a checkout, or
+    somebody else's files."""
+    stray = tmp_path / "here" / "gateway"
+    stray.mkdir(parents=True)
+    (stray / "__init__.py").write_text("raise SystemExit('not the gateway')\n")
+    two.start_gateway(stray.parent)
+    assert [worker["associations"] for worker in two.status()["workers"]] == [0, 0]
+    assert two.stop_gateway() == 0
+
+
 def test_a_worker_is_not_started_by_hand(ward: Ward) -> None:
     """And a port that somebody has is told in one line, as without workers."""
     said = ward.ask("run", "--worker", "0/2", code=1)

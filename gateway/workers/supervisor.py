@@ -53,6 +53,7 @@ class Supervisor:
         self._watches: list[asyncio.Task[None]] = []
         self._control: Control | None = None
         self._stopping = False
+        self._listening = self._to_reload = False
         self.addresses: list[str] = []
         """Where it listens, once started."""
 
@@ -84,6 +85,9 @@ class Supervisor:
                     await self._ready(number)
         except TimeoutError:
             raise UsageError(f"a worker was not ready within {_READY_WITHIN_S:.0f} s") from None
+        self._listening = True
+        if self._to_reload:
+            self.reload()
         self._watches = [
             asyncio.create_task(self._watch(number), name=f"worker {number}")
             for number in range(self._count)
@@ -148,8 +152,11 @@ class Supervisor:
             one.close()
 
     def reload(self) -> None:
-        """Have every worker read the configuration again."""
-        self._signal(signal.SIGHUP)
+        """Have every worker read the configuration again, but not before it hears that: it would
+        end of it."""
+        self._to_reload = not self._listening
+        if self._listening:
+            self._signal(signal.SIGHUP)
 
     async def _all_ended(self) -> None:
         await asyncio.gather(*(worker.wait() for worker in self._workers))

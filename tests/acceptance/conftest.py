@@ -139,8 +139,16 @@ class Ward:
         self.cloud = self.spawn("cloud", "cloud", "run", "--config", f"{self.folder}/cloud.toml")
         self.ready(self.cloud, "cloud store listening on https://127.0.0.1:")
 
-    def start_gateway(self, folder: Path | None = None) -> None:
+    def start_gateway(self) -> None:
+        self.begin_gateway()
+        self.await_gateway()
+
+    def begin_gateway(self, folder: Path | None = None) -> None:
+        """``folder``: where it is called."""
         self.gateway = self.spawn("gateway", "run", "--config", str(self.config), folder=folder)
+
+    def await_gateway(self) -> None:
+        assert self.gateway is not None
         self.ready(self.gateway, f"ward gateway listening on coaps 127.0.0.1:{self.port_base}")
 
     def start(self) -> None:

@@ -50,6 +50,11 @@ def _are_gone(pids: list[int]) -> bool:
     return not any(Path(f"/proc/{pid}/cwd").exists() for pid in pids)
 
 
+def _reloaded(ward: Ward) -> set[str]:
+    """Which workers say that they have read the configuration again."""
+    return set(re.findall(r'worker=(\d) .*msg="reloaded', ward.log("gateway")))
+
+
 async def _post_from_new_ports(ward: Ward, device: Device, times: int) -> None:
     """Each over an association of its own, which the kernel gives to one worker or the other."""
     for seq in range(times):
@@ -132,7 +137,7 @@ def test_ports_alarms_and_signals(two: Ward) -> None:
 
     assert two.gateway is not None
     two.gateway.send_signal(signal.SIGHUP)
-    until(lambda: set(re.findall(r'worker=(\d) .*msg="reloaded', two.log("gateway"))) == {"0", "1"})
+    until(lambda: _reloaded(two) == {"0", "1"})
     said = run("--config", str(two.config), "run", environment=two.environment, code=1)
     assert "in use by a running gateway" in said
 
@@ -156,13 +161,19 @@ def test_ports_alarms_and_signals(two: Ward) -> None:
     assert two.stop_gateway() == 0
 
 
-def test_workers_are_of_the_supervisors_build(two: Ward, tmp_path: Path) -> None:
-    """Whatever lies in the folder that the gateway was started in: there may be a checkout, or
-    somebody else's files."""
+def test_a_start_in_a_strange_folder_with_a_signal_in_it(two: Ward, tmp_path: Path) -> None:
+    """Workers are of the supervisor's build whatever lies in the folder that it was called in:
+    there may be a checkout, or somebody else's files. SIGHUP would end a worker that has only just
+    begun, so it waits for them."""
     stray = tmp_path / "here" / "gateway"
     stray.mkdir(parents=True)
     (stray / "__init__.py").write_text("raise SystemExit('not the gateway')\n")
-    two.start_gateway(stray.parent)
+    two.begin_gateway(stray.parent)
+    until(lambda: len(_workers(two)) == 2)
+    assert two.gateway is not None
+    two.gateway.send_signal(signal.SIGHUP)
+    two.await_gateway()
+    until(lambda: _reloaded(two) == {"0", "1"})
     assert [worker["associations"] for worker in two.status()["workers"]] == [0, 0]
     assert two.stop_gateway() == 0
 

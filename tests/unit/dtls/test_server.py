@@ -376,7 +376,7 @@ def test_a_handshake_reads_a_few_records_of_a_datagram_only(world, monkeypatch) 
     )
     empty = bytes((HANDSHAKE, 0xFE, 0xFD)) + bytes(10)
     world.server.receive(empty * 5000, link.path, 0.0)
-    assert len(fed) <= 16
+    assert len(b"".join(fed)) <= 16 * len(empty)
     link.to_server()
     assert len(world.server.associations()) == 1
 

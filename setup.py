@@ -1,7 +1,7 @@
 """Building a wheel compiles the hot path, where a C compiler is there.
 
 The modules below are typed Python and run as they are; mypyc turns the same files into extension
-modules, in which a record costs less than half (README, *Speed*). A checkout that is installed
+modules, in which a record costs less CPU time (README, *Speed*). A checkout that is installed
 editable stays uncompiled, so that what runs is what was last saved. ``WARD_GATEWAY_COMPILE=0``
 builds without, ``=1`` fails where it cannot.
 """

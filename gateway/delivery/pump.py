@@ -334,12 +334,12 @@ class Pump:
     # --- envelopes
 
     async def _with_envelopes(self, batch: list[Leased]) -> list[Leased]:
-        """Send the envelopes that the batch needs. Returns it without the entries whose envelope
-        is refused or gone: those are given up."""
+        """Send the envelopes that the batch needs; it without those that were given up."""
         refused = await self._courier.send({leased.entry.epoch for leased in batch})
         if not refused:
             return batch
-        if self._refusals >= REFUSALS_IN_A_ROW and len(self._parked) >= PARKED_MOST:
+        hit = sum(leased.entry.epoch in refused for leased in batch)  # parked before, perhaps
+        if self._refusals >= REFUSALS_IN_A_ROW and len(self._parked) + hit > PARKED_MOST:
             raise TransientDeliveryError(next(iter(refused.values())))
         for epoch, reason in refused.items():
             entries = [leased for leased in batch if leased.entry.epoch == epoch]

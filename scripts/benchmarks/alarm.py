@@ -25,6 +25,7 @@ from typing import TYPE_CHECKING, Any
 
 import measure
 from emergencies import Cloud, EmergencyNode
+from load import quantiles
 from servers.ours import ward
 
 from gateway import control
@@ -214,14 +215,7 @@ def _summary(rows: Sequence[Row]) -> dict[str, Any]:
 
 def _quantiles(seconds: Iterator[float]) -> dict[str, float]:
     """Milliseconds."""
-    ordered = sorted(1000 * one for one in seconds)
-    if not ordered:
-        return {}
-    return {
-        "p50": ordered[len(ordered) // 2],
-        "p99": ordered[len(ordered) * 99 // 100],
-        "max": ordered[-1],
-    }
+    return quantiles(sorted(1000 * one for one in seconds))
 
 
 def tell(report: dict[str, Any]) -> None:

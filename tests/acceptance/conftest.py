@@ -252,15 +252,18 @@ class Ward:
         await asyncio.sleep(0)  # asyncio closes a socket in the next turn of its loop
 
     def coap_client(self, library: str, device: Device, path: str, *options: str) -> str:
+        """:meth:`libcoap` with a device's key."""
+        return self.libcoap(
+            library, "-u", device.id, "-k", device.key, *options, f"{self.uri}/{path}"
+        )
+
+    def libcoap(self, library: str, *words: str) -> str:
         """What libcoap's client logs of one exchange: the messages, as it prints them."""
         program = f"coap-client-{library}"
         if shutil.which(program) is None:
             pytest.skip(f"{program} is not installed (Debian: libcoap3-bin)")
         done = subprocess.run(
-            [
-                *(program, "-v", "6", "-B", "10", "-u", device.id, "-k", device.key),
-                *(*options, f"{self.uri}/{path}"),
-            ],
+            [program, "-v", "6", "-B", "10", *words],
             capture_output=True,
             timeout=WITHIN_S,
             check=False,

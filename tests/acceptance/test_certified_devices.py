@@ -4,19 +4,15 @@ from __future__ import annotations
 
 import json
 import re
-import shutil
-import subprocess
 import time
 from typing import TYPE_CHECKING, Any
-
-import pytest
 
 from certs import files
 from certs.authority import Authority
 from certs.profiles import DEVICE
 from gateway.coap.numbers import Code
 from gateway.roster.devices import Devices, new_device
-from tests.acceptance.conftest import WITHIN_S, until
+from tests.acceptance.conftest import until
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -35,19 +31,9 @@ def _add(ward: Ward, name: str) -> dict[str, Any]:
 
 def _post(library: str, ward: Ward, device: dict[str, Any]) -> str:
     """What libcoap's client logs of one pack."""
-    program = f"coap-client-{library}"
-    if shutil.which(program) is None:
-        pytest.skip(f"{program} is not installed (Debian: libcoap3-bin)")
-    done = subprocess.run(
-        [
-            *(program, "-v", "6", "-B", "10", "-m", "post", "-t", "110", "-e", _PACK.decode()),
-            *("-c", device["cert"], "-j", device["key"], "-C", device["ca"], f"{ward.uri}/v"),
-        ],
-        capture_output=True,
-        timeout=WITHIN_S,
-        check=False,
-    )
-    return (done.stdout + done.stderr).decode(errors="replace")
+    message = ("-m", "post", "-t", "110", "-e", _PACK.decode())
+    proof = ("-c", device["cert"], "-j", device["key"], "-C", device["ca"])
+    return ward.libcoap(library, *message, *proof, f"{ward.uri}/v")
 
 
 def _about_to_expire(ward: Ward, name: str) -> dict[str, str]:

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 if TYPE_CHECKING:
-    from tests.acceptance.conftest import Ward
+    from tests.acceptance.ward import Ward
 
 _TOP = Path(__file__).parents[2]
 _CHECKOUT = str(_TOP / ".venv/bin/python")

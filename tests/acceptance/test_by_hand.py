@@ -16,7 +16,7 @@ from gateway.lane import Lane
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from tests.acceptance.conftest import Ward
+    from tests.acceptance.ward import Ward
 
 _FIELDS = {
     "id",

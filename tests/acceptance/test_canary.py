@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import cbor2
 
 if TYPE_CHECKING:
-    from tests.acceptance.conftest import Ward
+    from tests.acceptance.ward import Ward
 
 _WORDS = "CANARY-perched-on-a-drip-stand"
 _RATE = 61.803398875

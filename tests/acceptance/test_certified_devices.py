@@ -12,12 +12,12 @@ from certs.authority import Authority
 from certs.profiles import DEVICE
 from gateway.coap.numbers import Code
 from gateway.roster.devices import Devices, new_device
-from tests.acceptance.conftest import until
+from tests.acceptance.ward import until
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from tests.acceptance.conftest import Ward
+    from tests.acceptance.ward import Ward
 
 _PACK = b'[{"n":"hr","u":"1/min","v":72}]'
 _LIFE_S = 6.0

@@ -9,7 +9,7 @@ import subprocess
 import sys
 from typing import TYPE_CHECKING
 
-from tests.acceptance.conftest import run
+from tests.acceptance.ward import run
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -13,12 +13,12 @@ import pytest
 
 from gateway.coap.numbers import Code
 from gateway.node.link import Link, LinkError
-from tests.acceptance.conftest import run, until
+from tests.acceptance.ward import run, until
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
 
-    from tests.acceptance.conftest import Device, Ward
+    from tests.acceptance.ward import Device, Ward
 
 _PROMISED_S = 2.0
 _PACK = b'[{"n":"hr","u":"1/min","v":72}]'

@@ -13,7 +13,7 @@ import pytest
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from tests.acceptance.conftest import Ward
+    from tests.acceptance.ward import Ward
 
 
 @pytest.mark.skipif(

@@ -15,11 +15,11 @@ import pytest
 from gateway.coap.numbers import Code
 from gateway.roster import secret
 from gateway.workers.place import home
-from tests.acceptance.conftest import run, until
-from tests.acceptance.test_nothing_lost import Flood, compare, read_by_all
+from tests.acceptance.flood import Flood, compare, read_by_all
+from tests.acceptance.ward import run, until
 
 if TYPE_CHECKING:
-    from tests.acceptance.conftest import Device, Ward
+    from tests.acceptance.ward import Device, Ward
 
 _WORKERS = "WARD_GATEWAY_COAP__WORKERS"
 _VF = b'[{"n":"rhythm","vs":"VF"},{"n":"boot","v":1},{"n":"seq","v":1}]'

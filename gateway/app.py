@@ -10,50 +10,30 @@ import asyncio
 import contextlib
 import logging
 import os
-from collections import Counter
 from dataclasses import asdict
 from functools import partial
-from importlib.metadata import version
 from typing import TYPE_CHECKING, Any, Final
 
-from gateway import identity
+from gateway import figures, identity, making
 from gateway.admission import Admission
 from gateway.alarm_book import AlarmBook
 from gateway.clock import iso
 from gateway.coap.exchanges import Exchanges
 from gateway.config import loading
 from gateway.control import Control
-from gateway.cose.epochs import Epochs
 from gateway.delivery.deliveries import Deliveries
 from gateway.dtls import selftest
-from gateway.dtls.cookie import Cookies
-from gateway.dtls.engines.openssl import OpensslServer
-from gateway.dtls.records import SUITES
-from gateway.dtls.server import Config as DtlsConfig
-from gateway.dtls.server import Server
 from gateway.errors import ConfigError, OutboxError
 from gateway.ingress.aiocoap_lane import AiocoapLane
 from gateway.ingress.driver import Driver
 from gateway.ingress.guard import Config as GuardConfig
-from gateway.ingress.rate import Rates
 from gateway.ingress.udp import Sockets
-from gateway.intake import Intake, RecentKeys
-from gateway.outbox.salvage import open_store
-from gateway.outbox.writer import Writer
 from gateway.roster import secret
-from gateway.roster.devices import Devices
-from gateway.roster.recipients import Recipients
-from gateway.roster.ward import Ward
-from gateway.telemetry.build import build
 from gateway.uplink import cloud_sink
 from gateway.vitals.alarms import Alarms
-from gateway.vitals.triage import Config as TriageConfig
-from gateway.vitals.triage import Triage
-from gateway.workers import totals
 from gateway.workers.homes import Homes
 from gateway.workers.leftovers import Leftovers
 from gateway.workers.lifeline import WHOLE
-from gateway.workers.place import outbox_path
 
 if TYPE_CHECKING:
     from gateway.clock import Clock
@@ -66,8 +46,6 @@ _SWEEP_S: Final = 0.25
 _ROSTER_S: Final = 1.0
 """How often the rosters are looked at: `device add` and `revoke` act within two seconds."""
 _DRAIN_S: Final = 5.0
-_EMERGENCIES_PER_S: Final = 10.0
-"""Declared emergencies of one device: enough for any bracelet, too few to fill the reserve."""
 
 
 class Gateway:
@@ -85,21 +63,12 @@ class Gateway:
         section = configuration.gateway
         self._state = section.state
         self._identity = identity.load(loaded)
-        self._name = section.name
         local = secret.load(self._state)
-        self._ward = Ward(
-            Devices(self._state / "devices.json"),
-            Recipients(self._state / "recipients.json"),
-            secret.pseudonym_key(local),
-        )
+        self._ward = making.ward(self._state, local)
         self._alarm_key = secret.alarm_key(local)
         self._sockets = Sockets(configuration.coap.listen)
         self._worker, self._place = worker, worker.place
-        self._writer = Writer(
-            partial(open_store, outbox_path(self._state, self._place.number)),
-            self._place.outbox(configuration.outbox),
-            clock,
-        )
+        self._writer = making.writer(self._state, configuration.outbox, self._place, clock)
         self._deliveries = Deliveries(
             self._writer,
             partial(cloud_sink, loaded),
@@ -110,8 +79,7 @@ class Gateway:
         self._leftovers: Leftovers | None = None
         self._homes: Homes | None = None
         self._tasks: list[asyncio.Task[None]] = []
-        per_s = configuration.limits.device_messages_per_s
-        self._rates, self._emergency_rates = Rates(per_s), Rates(_emergencies_per_s(per_s))
+        self._rates, self._emergency_rates = making.rates(configuration.limits)
         self._exchanges = Exchanges()
         self._started = clock.wall()
         self._open = self._storing = False
@@ -128,29 +96,17 @@ class Gateway:
         await self._writer.start(on_committed=self._committed, on_failure=self._failed)
         self._book = AlarmBook(self._alarm_key, os.urandom, self._writer.keep_alarms, Alarms())
         self._book.restore(await self._writer.alarms())
-        self._server = Server(
-            DtlsConfig(associations=self._place.associations(configuration.limits.associations)),
-            OpensslServer(self._ward.devices, os.urandom(32), SUITES, self._identity),
-            Cookies(os.urandom(32), os.urandom),
-            # Not below an earlier run's: a new one begins somewhere else among 2**32 thousands.
-            first_number=int.from_bytes(os.urandom(4)) << 10,
+        self._server = making.server(
+            configuration.limits, self._place, self._ward.devices, self._identity
         )
         self._admission = Admission(self._ward, self._server)
-        self._intake = Intake(
-            gateway=self._name,
-            ward=self._ward,
-            triage=Triage(TriageConfig()),
-            epochs=Epochs(
-                configuration.epochs,
-                self._name,
-                self._identity.key,
-                self._identity.certificate,
-                os.urandom,
-            ),
-            recent=RecentKeys(await self._writer.recent_keys()),
+        self._intake = making.intake(
+            configuration,
+            self._ward,
+            self._identity,
+            recent=await self._writer.recent_keys(),
             check_room=self._writer.check_room,
             on_judged=self._book.judged,
-            random=os.urandom,
         )
         if self._place.count > 1:
             self._homes = Homes(
@@ -244,7 +200,7 @@ class Gateway:
             _log.error("reload refused: %s", "; ".join(error.problems))
             return
         per_s = fresh.configuration.limits.device_messages_per_s
-        self._rates.per_s, self._emergency_rates.per_s = per_s, _emergencies_per_s(per_s)
+        self._rates.per_s, self._emergency_rates.per_s = per_s, making.emergencies_per_s(per_s)
         if self._open:
             self._lane.limit(per_s)
         old, new = asdict(self._loaded.configuration), asdict(fresh.configuration)
@@ -298,36 +254,18 @@ class Gateway:
 
     def status(self) -> dict[str, Any]:
         """Figures of everything, as the control socket and ``outbox status`` show them."""
-        wall = self._clock.wall()
-        left = [] if self._leftovers is None else self._leftovers.status()
-        others = Counter() if self._homes is None else self._homes.counts
-        return {
-            "version": version("ward-gateway"),
-            "build": build(),
-            "ward": self._loaded.configuration.gateway.ward,
-            "listen": self.addresses,
-            "uptime_s": round(wall - self._started, 1),
-            "associations": len(self._server.associations()),
-            "half_open": self._server.half_open(),
-            "dtls": dict(self._server.counts),
-            "messages": dict(self._driver.counts + others),
-            "exchanges": {"reused": self._exchanges.reused, "shed": self._exchanges.shed},
-            "aiocoap_lane": dict(self._lane.counts),
-            "unsent_datagrams": self._sockets.unsent,
-            "dropped_by_kernel": self._sockets.dropped(),
-            "outbox": totals.of_outboxes(
-                [asdict(self._writer.status()), *(outbox for outbox, _ in left)]
-            ),
-            "delivery": totals.of_deliveries(
-                [self._deliveries.status(), *(delivery for _, delivery in left if delivery)]
-            ),
-            "latency_ms": {
-                lane: list(values) for lane, values in self._deliveries.latencies.items()
-            },
-            "active_alarms": len(self._book.alarms.active()),
-        }
-
-
-def _emergencies_per_s(per_s: float) -> float:
-    """0, no limit, goes for emergencies too."""
-    return _EMERGENCIES_PER_S if per_s else 0.0
+        return figures.status(
+            ward=self._loaded.configuration.gateway.ward,
+            listen=self.addresses,
+            uptime_s=self._clock.wall() - self._started,
+            server=self._server,
+            driver=self._driver,
+            homes=self._homes,
+            exchanges=self._exchanges,
+            lane=self._lane,
+            sockets=self._sockets,
+            writer=self._writer,
+            deliveries=self._deliveries,
+            leftovers=self._leftovers,
+            book=self._book,
+        )

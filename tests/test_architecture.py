@@ -22,6 +22,7 @@ ROWS = [
     ["gateway.cli"],
     ["gateway.demonstration"],
     ["gateway.app", "gateway.provision"],
+    ["gateway.making", "gateway.figures"],
     ["gateway.workers"],
     ["gateway.uplink", "gateway.identity"],
     ["gateway.config"],

@@ -7,214 +7,34 @@ there is one, and nothing was counted or logged as a bug.
 
 from __future__ import annotations
 
-import asyncio
 import logging
 import math
 import random
 import shutil
-import socket
 import struct
-import threading
 import time
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import cbor2
 import pytest
 
-from gateway import control, provision
-from gateway.app import Gateway
-from gateway.clock import SystemClock
+from gateway import provision
 from gateway.coap import message as wire
 from gateway.coap.message import Message
 from gateway.coap.numbers import Code, Option, Type, dotted
-from gateway.coap.options import Block
-from gateway.config import loading
+from gateway.coap.options import Block, uint
 from gateway.dtls.client import Client
 from gateway.dtls.engines.openssl import OpensslClient, psk_suites
 from gateway.errors import DtlsError
 from gateway.roster.devices import Devices, new_device
+from tests.integration.peer import CBOR, GOOD, JSON, KEY, WITHIN_S, Peer, Running
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
-CBOR, JSON = 112, 110
-KEY = b"0123456789abcdef"
 DEVICES = 400
 """Each test has a device of its own: the limits on one are not the subject of the others."""
-
-_WITHIN_S = 10.0
-_GOOD = cbor2.dumps([{0: "hr", 1: "1/min", 2: 72}])
-
-
-class Running:
-    """A gateway in a thread of its own, so that a test can be as blunt as a socket."""
-
-    def __init__(self, folder: Path, environment: dict[str, str]) -> None:
-        self.state = folder / "state"
-        environment = {"WARD_GATEWAY_COAP__LISTEN": "127.0.0.1:0", **environment}
-        self._loaded = loading.load(folder / "gateway.toml", environment)
-        self._started = threading.Event()
-        self._failure: BaseException | None = None
-        self._thread = threading.Thread(target=self._run, name="gateway")
-        self._thread.start()
-        assert self._started.wait(_WITHIN_S)
-        if self._failure is not None:
-            raise self._failure
-
-    def _run(self) -> None:
-        try:
-            asyncio.run(self._serve())
-        except BaseException as error:
-            self._failure = error
-            self._started.set()
-
-    async def _serve(self) -> None:
-        gateway = Gateway(self._loaded, SystemClock())
-        self._loop, self._done = asyncio.get_running_loop(), asyncio.Event()
-        try:
-            await gateway.start()
-            host, _, port = gateway.addresses[0].rpartition(":")
-            self.address = (host, int(port))
-            self._started.set()
-            await self._done.wait()
-        finally:
-            await gateway.stop()
-
-    def status(self) -> dict[str, Any]:
-        status: dict[str, Any] = control.ask(self.state, "status")
-        return status
-
-    def bugs(self) -> int:
-        counted: int = self.status()["messages"].get("bug", 0)
-        return counted
-
-    def stop(self) -> None:
-        self._loop.call_soon_threadsafe(self._done.set)
-        self._thread.join(_WITHIN_S)
-        assert not self._thread.is_alive()
-        assert self._failure is None
-
-
-class Peer:
-    """A node made by hand: every byte that it sends is the test's."""
-
-    def __init__(self, address: tuple[str, int], device: str = "") -> None:
-        self.device = device
-        self._socket = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
-        self._socket.connect(address)
-        self._client: Client | None = None
-        self._heard: list[bytes] = []
-        self._mid = 0
-
-    def close(self) -> None:
-        self._socket.close()
-
-    # -- datagrams
-
-    def send(self, datagram: bytes) -> None:
-        self._socket.send(datagram)
-
-    def receive(self, within_s: float = _WITHIN_S) -> bytes | None:
-        self._socket.settimeout(within_s)
-        try:
-            return self._socket.recv(65_535)
-        except TimeoutError:
-            return None
-
-    # -- an association
-
-    def shake_hands(self, key: bytes = KEY, identity: str | None = None) -> list[bytes]:
-        """The gateway's datagrams. Raises DtlsError."""
-        name = self.device if identity is None else identity
-        engines = OpensslClient(name.encode(), key, psk_suites())
-        client = Client(engines, mtu=1232, now=time.monotonic())
-        got = []
-        while client.association is None:
-            self.flush(client)
-            datagram = self.receive(client.get_timer() - time.monotonic())  # type: ignore[operator]
-            if datagram is None:
-                client.handle_timer(time.monotonic())
-                continue
-            got.append(datagram)
-            try:
-                client.receive(datagram, time.monotonic())
-            except DtlsError:
-                self.refusal = datagram
-                raise
-        self.flush(client)
-        self._client = client
-        return got
-
-    def flush(self, client: Client) -> None:
-        for datagram in client.outgoing:
-            self.send(datagram)
-        client.outgoing.clear()
-
-    def protect(self, plaintext: bytes) -> bytes:
-        """One record, not sent."""
-        assert self._client is not None
-        self._client.send(plaintext)
-        return self._client.outgoing.pop()
-
-    def say(self, plaintext: bytes) -> None:
-        self.send(self.protect(plaintext))
-
-    def hear(self) -> bytes:
-        """The next plaintext."""
-        assert self._client is not None
-        while not self._heard:
-            datagram = self.receive()
-            assert datagram is not None, "no answer"
-            self._heard += self._client.receive(datagram, time.monotonic())
-        return self._heard.pop(0)
-
-    # -- messages
-
-    def next_mid(self) -> int:
-        self._mid += 1
-        return self._mid
-
-    def request(
-        self,
-        path: str,
-        payload: bytes = b"",
-        content_format: int | None = CBOR,
-        *,
-        kind: Type = Type.CON,
-        code: int = Code.POST,
-        more: tuple[tuple[int, bytes], ...] = (),
-    ) -> Message:
-        """One request and its answer, which belongs to it by its token and its Message ID."""
-        options = [(int(Option.URI_PATH), part.encode()) for part in path.split("/")]
-        if content_format is not None:
-            options.append((int(Option.CONTENT_FORMAT), _uint(content_format)))
-        mid = self.next_mid()
-        token = b"t" + mid.to_bytes(2, "big")
-        asked = Message(kind, code, mid, token, tuple(sorted([*options, *more])), payload)
-        self.say(wire.encode(asked))
-        answer = wire.decode_untrusted(self.hear())
-        assert answer.token == token, "an answer to something else"
-        if kind is Type.CON:
-            assert (answer.type, answer.mid) == (Type.ACK, mid)
-        else:
-            assert answer.type is Type.NON
-        return answer
-
-    def is_silent(self) -> None:
-        """Nothing came for what was sent before this: the answer to a ping is the next thing."""
-        mid = self.next_mid()
-        self.say(wire.encode(Message(Type.CON, Code.EMPTY, mid)))
-        assert self.hear() == wire.reset(mid)
-
-    def is_well(self) -> None:
-        """A good request works."""
-        answer = self.request("v", _GOOD)
-        assert dotted(answer.code) == "2.04", answer
-
-
-def _uint(value: int) -> bytes:
-    return value.to_bytes((value.bit_length() + 7) // 8, "big")
 
 
 @pytest.fixture(scope="module")
@@ -435,13 +255,13 @@ def test_answers_that_nobody_asked_for(peer: Peer, kind: Type) -> None:
 def test_critical_options(peer: Peer) -> None:
     """4.02 that names the option; without a word for a Non-confirmable request (section 5.4.1)."""
     for number in (9, 19, 65_001):
-        answer = peer.request("v", _GOOD, more=((number, b"x"),))
+        answer = peer.request("v", GOOD, more=((number, b"x"),))
         assert dotted(answer.code) == "4.02"
         assert str(number).encode() in answer.payload
         non = Message(Type.NON, Code.POST, peer.next_mid(), b"n", ((number, b"x"),), b"x")
         peer.say(wire.encode(non))
         peer.is_silent()
-    assert dotted(peer.request("v", _GOOD, more=((65_000, b"x"),)).code) == "2.04"
+    assert dotted(peer.request("v", GOOD, more=((65_000, b"x"),)).code) == "2.04"
     peer.is_well()
 
 
@@ -462,8 +282,8 @@ _BOMBS = {
     "a regular expression": b"\x81\xa2\x00bhr\x02\xd8\x23\x6c(a+)+$aaaaaaa",
     "shared references": b"\xd8\x1c\x81\xd8\x1d\x00",
     "a label twice": b"\x81\xa3\x00bhr\x02\x18\x48\x02\x18\x49",
-    "more behind it": _GOOD + b"\x00",
-    "cut short": _GOOD[:-1],
+    "more behind it": GOOD + b"\x00",
+    "cut short": GOOD[:-1],
     "not UTF-8": b"\x81\xa2\x00\x62\xc3\x28\x02\x18\x48",
     "257 records": cbor2.dumps([{2: 1}] * 257),
 }
@@ -567,7 +387,7 @@ def test_a_foreign_name(peer: Peer, name: str) -> None:
 def test_another_content_format(peer: Peer, content_format: int | None) -> None:
     """4.15, whatever the payload is."""
     for kind in (Type.CON, Type.NON):
-        answer = peer.request("v", _GOOD, content_format, kind=kind)
+        answer = peer.request("v", GOOD, content_format, kind=kind)
         assert dotted(answer.code) == "4.15", answer
     assert dotted(peer.request("s", b"\x83\x40\xa0\x40", CBOR).code) == "4.15"
     peer.is_well()
@@ -577,8 +397,8 @@ def test_another_content_format(peer: Peer, content_format: int | None) -> None:
 def test_another_method(peer: Peer, code: int) -> None:
     """4.05, unknown methods included (RFC 7252 section 5.8); 4.04 where nothing is."""
     for kind in (Type.CON, Type.NON):
-        assert dotted(peer.request("v", _GOOD, kind=kind, code=code).code) == "4.05"
-        assert dotted(peer.request("x", _GOOD, kind=kind, code=code).code) == "4.04"
+        assert dotted(peer.request("v", GOOD, kind=kind, code=code).code) == "4.05"
+        assert dotted(peer.request("x", GOOD, kind=kind, code=code).code) == "4.04"
     peer.is_well()
 
 
@@ -593,7 +413,7 @@ def test_too_large(peer: Peer) -> None:
     """4.13 with Size1, for a body announced as such, one that becomes so, and a datagram."""
     announced = (
         (int(Option.BLOCK1), Block(0, more=True, exponent=6).encode()),
-        (int(Option.SIZE1), _uint(9000)),
+        (int(Option.SIZE1), uint(9000)),
     )
     answer = peer.request("v", bytes(1024), more=announced)
     assert (dotted(answer.code), answer.uint(Option.SIZE1)) == ("4.13", 8192)
@@ -642,16 +462,16 @@ def test_over_its_rate(folder: Path, tmp_path: Path, caplog: pytest.LogCaptureFi
         fast.shake_hands()
         other.shake_hands()
         for kind in (Type.CON, Type.NON):
-            answers = [fast.request("v", _GOOD, kind=kind) for _ in range(20)]
+            answers = [fast.request("v", GOOD, kind=kind) for _ in range(20)]
             refused = [one for one in answers if one.code != Code.CHANGED]
             assert {dotted(one.code) for one in refused} == {"4.29"}
             assert [one.uint(Option.MAX_AGE) for one in refused] == [1] * len(refused)
         assert len(refused) >= 19, "the bucket holds two seconds' worth"
-        assert dotted(fast.request("a", _GOOD).code) == "2.04"
+        assert dotted(fast.request("a", GOOD).code) == "2.04"
         other.is_well()
         # Its Max-Age has passed when the bucket has filled: ask the gateway, do not wait.
-        deadline = time.monotonic() + _WITHIN_S
-        while fast.request("v", _GOOD).code != Code.CHANGED:
+        deadline = time.monotonic() + WITHIN_S
+        while fast.request("v", GOOD).code != Code.CHANGED:
             assert time.monotonic() < deadline
         _no_bug(running, caplog)
         fast.close()

@@ -4,6 +4,10 @@ One JSON object a line each way over a Unix socket in the state folder, which on
 user may enter. The outbox has a single connection and is locked while the gateway runs, so a
 command that wants to know asks here.
 
+A client costs a descriptor, and there are few: at most :data:`CLIENTS` are served at a time, the
+rest wait in the kernel, and when nobody gets done the one that has taken longest is hung up on.
+Without descriptors nobody is served; that is said once a minute, and ends by itself.
+
 A socket's address holds 107 bytes of path, and a folder's may be longer: both sides open the folder
 and say ``/proc/self/fd/N`` for it.
 """
@@ -31,6 +35,16 @@ NAME: Final = "control.sock"
 _LONGEST_LINE: Final = 1 << 16
 _ANSWER_WITHIN_S: Final = 5.0
 
+CLIENTS: Final = 8
+"""Served at a time."""
+
+_PATIENCE_S: Final = 0.02
+"""How long one more client waits for one of these to be done: an honest one takes milliseconds."""
+
+_BACKLOG: Final = 100
+_PAUSE_S: Final = 1.0
+_COMPLAIN_EVERY_S: Final = 60.0
+
 Commands = dict[str, "Callable[[], Any]"]
 """Command name -> function that gives, or a coroutine function that returns, what ``json`` can
 write."""
@@ -44,41 +58,77 @@ class Control:
         self._name = name
         self._path = folder / name
         self._commands = commands
-        self._server: asyncio.Server | None = None
+        self._listening: asyncio.Task[None] | None = None
+        self._served: dict[asyncio.Task[None], None] = {}
+        """In the order in which they came."""
 
     async def start(self) -> None:
         """Listen. A socket left behind by a killed gateway is replaced: the outbox is locked, so
         no other gateway can be alive in this folder."""
         with contextlib.suppress(FileNotFoundError):
             self._path.unlink()
-        # Open for as long as the server is: asyncio looks at the address again when it closes.
-        self._opened = os.open(self._folder, os.O_PATH | os.O_CLOEXEC)
+        opened = os.open(self._folder, os.O_PATH | os.O_CLOEXEC)
         one = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
         try:
-            one.bind(_address(self._opened, self._name))
+            one.setblocking(False)
+            one.bind(_address(opened, self._name))
             self._path.chmod(0o600)
-            self._server = await asyncio.start_unix_server(
-                self._serve, sock=one, limit=_LONGEST_LINE
-            )
+            one.listen(_BACKLOG)
         except BaseException:
             one.close()
-            os.close(self._opened)
             raise
+        finally:
+            os.close(opened)
+        self._listening = asyncio.create_task(self._listen(one), name="control")
 
     async def stop(self) -> None:
-        """Stop listening."""
-        if self._server is not None:
-            self._server.close()
-            self._server = None
+        """Stop listening, and hang up on those who are being served."""
+        if self._listening is not None:
+            tasks = [self._listening, *self._served]
+            self._listening = None
             self._path.unlink(missing_ok=True)
-            os.close(self._opened)
+            for task in tasks:
+                task.cancel()
+            await asyncio.gather(*tasks, return_exceptions=True)
 
-    async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        answer = await self._answer(reader)
-        with contextlib.suppress(OSError):
-            writer.write(json.dumps(answer).encode() + b"\n")
-            await writer.drain()
-        writer.close()
+    async def _listen(self, one: socket.socket) -> None:
+        loop = asyncio.get_running_loop()
+        complain_at = 0.0
+        with one:
+            while True:
+                if len(self._served) >= CLIENTS:
+                    await self._make_room()
+                try:
+                    client, _ = await loop.sock_accept(one)
+                except OSError as error:
+                    if loop.time() >= complain_at:
+                        complain_at = loop.time() + _COMPLAIN_EVERY_S
+                        _log.warning("no command can be taken now: %s", error)
+                    await asyncio.sleep(_PAUSE_S)
+                    continue
+                task = asyncio.create_task(self._serve(client), name="control client")
+                self._served[task] = None
+                task.add_done_callback(self._served.pop)
+
+    async def _make_room(self) -> None:
+        await asyncio.wait(self._served, timeout=_PATIENCE_S, return_when=asyncio.FIRST_COMPLETED)
+        if len(self._served) >= CLIENTS:
+            slowest = next(iter(self._served))
+            slowest.cancel()
+            await asyncio.wait([slowest])
+
+    async def _serve(self, client: socket.socket) -> None:
+        reader, writer = await asyncio.open_unix_connection(sock=client, limit=_LONGEST_LINE)
+        try:
+            answer = await self._answer(reader)
+            with contextlib.suppress(OSError, TimeoutError):
+                async with asyncio.timeout(_ANSWER_WITHIN_S):
+                    writer.write(json.dumps(answer).encode() + b"\n")
+                    writer.close()
+                    await writer.wait_closed()
+        finally:
+            # Also of one that does not read: what it was not sent yet would wait for ever.
+            writer.transport.abort()
 
     async def _answer(self, reader: asyncio.StreamReader) -> dict[str, Any]:
         try:

@@ -35,11 +35,12 @@ class Profile:
 
 
 PROFILES = {
-    # Small batches and short waits: an alarm is worth a request of its own.
+    # Small batches and short waits: an alarm is worth a request of its own. No wait of it is longer
+    # than two seconds, not even one that the sink wishes for (a wish is kept plus half a second).
     Lane.EMERGENCY: Profile(
         rows=64,
         size=128 << 10,
-        retry=Policy(base_s=0.1, cap_s=2.0, retry_after_cap_s=30.0),
+        retry=Policy(base_s=0.1, cap_s=2.0, retry_after_cap_s=1.5),
         check_every_s=10.0,
         hurry_s=0.2,
         gather_s=0.0,

@@ -16,7 +16,8 @@ refused one after the other, nothing more is given up until something is deliver
 
 **After an outage emergencies go first.** The lanes back off apart from each other, so the routine
 lane could be the first to find the sink again; before each of its new tries it lets the emergency
-pump have one. It waits for that, never the other way round.
+pump have one. It waits for that, never the other way round. A wait that the sink wished for is kept
+all the same; the emergency lane's profile bounds it.
 
 **An alarm does not wait for a clock.** A new entry of the emergency lane ends the lane's waiting:
 the store may be back, see :attr:`Profile.hurry_s`.
@@ -40,12 +41,7 @@ from gateway.delivery.retry import wait_s, wished_s
 from gateway.delivery.status import PumpStatus
 from gateway.delivery.waiting import wait_for_any
 from gateway.errors import DeliveryError, PermanentDeliveryError, TransientDeliveryError
-from gateway.sinks import (
-    BatchTooLargeError,
-    MissingEnvelopesError,
-    SinkFaultError,
-    Verdict,
-)
+from gateway.sinks import BatchTooLargeError, MissingEnvelopesError, SinkFaultError, Verdict
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -144,8 +140,9 @@ class Pump:
             await self._ended.wait()
 
     async def go_first(self) -> None:
-        """If this pump is backing off, have it try now; returns when nothing waits in it any more,
-        when it backs off again, or after :data:`FIRST_WITHIN_S`."""
+        """If this pump is backing off, have it try now, unless the sink wished for a pause; returns
+        when nothing waits in it any more, when it backs off again, or after
+        :data:`FIRST_WITHIN_S`."""
         if self._status.state != "backing off":
             return
         self._at_rest.clear()
@@ -303,7 +300,9 @@ class Pump:
     async def _wait_for_next_try(self, error: DeliveryError) -> None:
         hurry_s, news = self._profile.hurry_s, self._writer.woken(self._lane)
         left = self._breaker.next_try - self._clock.monotonic()
-        if hurry_s is None or wished_s(error) is not None:
+        if wished_s(error) is not None:
+            await self._wait(left)
+        elif hurry_s is None:
             await self._wait(left, self._retry)
         elif not await self._wait(min(left, hurry_s), self._retry):
             await self._wait(self._breaker.next_try - self._clock.monotonic(), self._retry, news)

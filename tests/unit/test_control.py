@@ -5,17 +5,18 @@ from __future__ import annotations
 import asyncio
 import json
 import os
+import resource
 import socket
 import stat
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from gateway.control import NAME, Control, ask
+from gateway.control import CLIENTS, NAME, Control, ask
 from gateway.errors import UsageError
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator
+    from collections.abc import AsyncIterator, Callable
     from pathlib import Path
 
 
@@ -48,6 +49,12 @@ async def control(tmp_path: Path) -> AsyncIterator[Control]:
     await control.start()
     yield control
     await control.stop()
+
+
+async def until(holds: Callable[[], bool]) -> None:
+    async with asyncio.timeout(10):
+        while not holds():  # noqa: ASYNC110  the other end is behind a socket
+            await asyncio.sleep(0)
 
 
 async def asked(folder: Path, command: str) -> Any:
@@ -194,6 +201,53 @@ async def test_one_who_asks_nothing_keeps_nobody_waiting(control: Control, tmp_p
     assert await asked(tmp_path, "ping") == "here"
     silent.close()
     await silent.wait_closed()
+
+
+async def test_many_who_ask_nothing_keep_nobody_waiting(control: Control, tmp_path: Path) -> None:
+    """They do not pile up either: the one that has been silent longest is hung up on."""
+    before = len(os.listdir("/proc/self/fd"))
+    silent = [await asyncio.open_unix_connection(str(tmp_path / NAME)) for _ in range(60)]
+    assert await asked(tmp_path, "ping") == "here"
+    assert await silent[0][0].read() == b""
+    assert len(os.listdir("/proc/self/fd")) <= before + len(silent) + CLIENTS
+    for _, writer in silent:
+        writer.close()
+
+
+async def test_one_who_does_not_read_is_hung_up_on(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("gateway.control._ANSWER_WITHIN_S", 0.1)
+    control = Control(tmp_path, {"much": lambda: "x" * (4 << 20)})
+    await control.start()
+    before = len(os.listdir("/proc/self/fd"))
+    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as deaf:
+        deaf.connect(str(tmp_path / NAME))
+        deaf.sendall(b'{"command": "much"}\n')
+        await until(lambda: bool(control._served))
+        await until(lambda: not control._served)
+        assert len(os.listdir("/proc/self/fd")) == before + 1
+    await control.stop()
+
+
+async def test_without_descriptors_it_waits_and_says_so_once(
+    control: Control, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as client:
+        lowest = os.dup(0)
+        os.close(lowest)
+        resource.setrlimit(resource.RLIMIT_NOFILE, (lowest, hard))
+        try:
+            client.settimeout(10)
+            await asyncio.to_thread(client.connect, f"{tmp_path}/{NAME}")
+            await until(lambda: bool(caplog.records))
+        finally:
+            resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+        assert await asked(tmp_path, "ping") == "here"
+    assert [record.message for record in caplog.records] == [
+        "no command can be taken now: [Errno 24] Too many open files"
+    ]
 
 
 async def test_a_gateway_that_hangs_up_is_an_error(tmp_path: Path) -> None:

@@ -6,6 +6,7 @@ import pytest
 
 from gateway.cose.record import MAX_BATCH_RECORDS
 from gateway.delivery.lanes import PROFILES, BatchSize
+from gateway.delivery.retry import wait_s
 from gateway.lane import Lane
 
 
@@ -16,7 +17,13 @@ def test_a_batch_fits_what_the_store_takes(lane: Lane) -> None:
 
 
 def test_an_emergency_never_waits_long() -> None:
-    assert PROFILES[Lane.EMERGENCY].retry.cap_s <= 2
+    policy = PROFILES[Lane.EMERGENCY].retry
+    waits = [
+        wait_s(policy, failures, retry_after_s=wish, random=lambda n: b"\xff" * n)
+        for failures in (1, 2, 100)
+        for wish in (None, 0.0, 1.0, 30.0, 1e9)
+    ]
+    assert max(waits) <= 2
 
 
 def test_the_size_halves_at_once_and_grows_slowly() -> None:

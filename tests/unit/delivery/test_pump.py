@@ -351,6 +351,29 @@ async def test_an_emergency_keeps_the_wait_that_the_sink_wished_for(line: Line) 
     await emergencies
 
 
+async def test_the_routine_lane_does_not_cut_a_wished_wait_of_the_emergency_lane_short(
+    line: Line,
+) -> None:
+    sink = MemorySink()
+    sink.script.append(TransientDeliveryError("not now", 0.3))
+    pump = line.emergency_pump(
+        sink, replace(line.profile, retry=replace(SLOW, retry_after_cap_s=0.3))
+    )
+    (emergency,) = line.put(lane=Lane.EMERGENCY)
+    emergencies = asyncio.create_task(pump.run())
+    await line.until(lambda: pump.status().state == "backing off")
+    began = time.monotonic()
+    line.sink.script.append(TransientDeliveryError("away"))
+    line.pump = line.make_pump(before=pump)
+    line.put(5)
+    line.run()
+    await line.until(lambda: len(line.confirmed) == 6)
+    assert time.monotonic() - began > 0.25
+    assert line.confirmed[0] == emergency
+    await pump.stop(1.0)
+    await emergencies
+
+
 async def test_small_batches_are_gathered_into_larger_ones(line: Line) -> None:
     """The first goes at once; what comes while the next is gathered goes together."""
     line.profile = replace(line.profile, gather_s=0.3)

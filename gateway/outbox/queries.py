@@ -29,6 +29,11 @@ INSERT: dict[Lane, dict[int, str]] = {
     for lane, table in TABLES.items()
 }
 
+ADOPT = {  # a damaged tree can show the same row twice
+    lane: f"INSERT OR IGNORE INTO {table} (number, row) VALUES (?, ?)"
+    for lane, table in TABLES.items()
+}
+
 READ = {
     lane: f"SELECT number, {_ROW} FROM {table} "
     "WHERE number > ? AND number < ? ORDER BY number LIMIT ?"
@@ -79,7 +84,7 @@ DEAD_RANGE = (
     f"SELECT number, lane, {_ROW}, reason, at_ms FROM dead "
     "WHERE number > ? AND number < ? ORDER BY number LIMIT ?"
 )
-DEAD_ADOPT = "INSERT INTO dead (number, lane, row, reason, at_ms) VALUES (?, ?, ?, ?, ?)"
+DEAD_ADOPT = "INSERT OR IGNORE INTO dead (number, lane, row, reason, at_ms) VALUES (?, ?, ?, ?, ?)"
 DEAD_TOTALS = "SELECT count(*), coalesce(sum(length(row)), 0) FROM dead"
 DEAD_SIZE = (
     "SELECT coalesce(sum(length(row)), 0) FROM dead "

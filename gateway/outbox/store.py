@@ -307,9 +307,10 @@ class Store:
 
     def adopt(self, lane: Lane, rows: Sequence[tuple[int, bytes]]) -> None:
         """Rows saved from a damaged database, under their own numbers and as they are: what is
-        wrong with one is found when it is read."""
+        wrong with one is found when it is read. Of two with one number the first counts."""
         for number, blob in rows:
-            self._execute(queries.INSERT[lane][1], (number, blob))
+            if not self._execute(queries.ADOPT[lane], (number, blob)).rowcount:
+                continue
             self.rows[lane] += 1
             self.sizes[lane] += len(blob) + CELL_BYTES
             self.last_number = max(self.last_number, number)

@@ -14,6 +14,7 @@ from gateway.lane import Lane
 from gateway.outbox import queries
 from gateway.outbox.connection import connect
 from gateway.outbox.keys import KEPT_KEYS
+from gateway.outbox.row import CELL_BYTES, pack_rows
 from gateway.outbox.store import DAMAGED, Store
 
 if TYPE_CHECKING:
@@ -320,6 +321,21 @@ def test_a_bit_flipped_in_the_log_is_noticed(
     assert 0 < again.lost <= 20
     assert again.lost + again.rows[Lane.ROUTINE] == 20
     again.close()
+
+
+def test_a_row_that_a_damaged_tree_shows_twice_is_saved_once(
+    store: Store, make_entry: Callable[..., Entry]
+) -> None:
+    [first, second] = pack_rows(Lane.ROUTINE, 7, [make_entry()]), [7, b"another"]
+    store.begin()
+    store.adopt(Lane.ROUTINE, [(first[0], first[1]), (second[0], second[1]), (3, b"z")])
+    store.adopt_dead([(9, "routine", b"d", "no", 0), (9, "routine", b"e", "no", 0)])
+    store.resume(None, None)
+    store.commit()
+    assert (store.rows[Lane.ROUTINE], store.lost) == (2, 0)
+    [(number, _)], damaged = store.read(Lane.ROUTINE, 0, END, 10, BIG)
+    assert (number, damaged) == (7, [3])
+    assert store.sizes[Lane.ROUTINE] == len(first[1]) + len(b"z") + 2 * CELL_BYTES
 
 
 def envelope(epoch: bytes, created_ms: int) -> Envelope:

@@ -195,6 +195,7 @@ class Intake:
         self._check_room = check_room
         self._on_judged = on_judged
         self._id_tail = random(6)
+        self._id_time_ms = 0
         self._id_count = 0
         self.clock_quality = "synchronised"
         """A word for the gateway's clock, stored with each record."""
@@ -279,6 +280,7 @@ class Intake:
             assignment.patient,
             one.pack,
             wall=moment.wall,
+            now=moment.now,
             declared=declared,
             lenient_units=assignment.lenient_units,
         )
@@ -316,11 +318,16 @@ class Intake:
         return Admitted(entry, envelope)
 
     def _record_id(self, received_ms: int) -> bytes:
-        """UUID version 7 (RFC 9562 section 5.7): milliseconds, a counter, bytes of this process."""
+        """UUID version 7 (RFC 9562 section 5.7): milliseconds, a counter, bytes of this process.
+
+        Later ones are larger also when the clock is set back: the milliseconds then stay where they
+        were (section 6.2), and go on by one when the counter comes round.
+        """
         count = self._id_count = (self._id_count + 1) & 0x3FFFFFF
+        time_ms = self._id_time_ms = max(received_ms, self._id_time_ms + (count == 0))
         high = 0x7000 | count >> 14
         low = 0x8000 | count & 0x3FFF
-        return (received_ms << 32 | high << 16 | low).to_bytes(10, "big") + self._id_tail
+        return (time_ms << 32 | high << 16 | low).to_bytes(10, "big") + self._id_tail
 
 
 _new = tuple.__new__

@@ -16,7 +16,7 @@ from gateway import control
 from gateway.app import Gateway
 from gateway.cli import places
 from gateway.cli.output import show
-from gateway.clock import SystemClock
+from gateway.clock import SystemClock, plausible
 from gateway.dtls import selftest
 from gateway.errors import GatewayError, UsageError
 from gateway.ingress.udp import Sockets
@@ -152,7 +152,9 @@ def _clock(loaded: Loaded) -> str:
     clock = SystemClock()
     now = datetime.fromtimestamp(clock.wall(), UTC).strftime("%Y-%m-%d %H:%M:%S UTC")
     if not clock.synchronised():
-        raise _Warn(f"{now} is in the past: set the time (timedatectl)")
+        if not plausible(clock.wall()):
+            raise _Warn(f"{now} is in the past: set the time (timedatectl)")
+        raise _Warn(f"{now}, and nobody keeps it right: let chrony or systemd-timesyncd run")
     return now
 
 

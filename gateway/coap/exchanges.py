@@ -87,12 +87,17 @@ class Exchanges:
         """
         key = association << 16 | mid
         running = self._running.get(key)
-        if running is not None and running[0] > now:
-            if running[1] == digest:
+        if running is not None:
+            alive = running[0] > now
+            if alive and running[1] == digest:
                 return _IN_PROGRESS
-            self.reused += 1
-            self._running[key] = (now + lifetime, _CONTESTED, running[2] + 1)
-            return _NEW
+            # What is renewed goes to the end: an entry that expires later than those behind it
+            # would keep them all from being expired.
+            del self._running[key]
+            if alive:
+                self.reused += 1
+                self._running[key] = (now + lifetime, _CONTESTED, running[2] + 1)
+                return _NEW
         finished = self._young.get(key) or self._old.get(key)
         if finished is not None:
             expires, known = _HEAD.unpack_from(finished)
@@ -100,7 +105,7 @@ class Exchanges:
                 if known == digest:
                     return Replay(finished[16:])
                 self.reused += 1
-        if len(self._running) >= self._cap and running is None:
+        if len(self._running) >= self._cap:
             self._expire(now)
             if len(self._running) >= self._cap:
                 self.shed += 1
@@ -111,13 +116,15 @@ class Exchanges:
     def finish(self, association: int, mid: int, answer: bytes, now: float) -> None:
         """It has been answered so. Without effect if it is not in progress (any more)."""
         key = association << 16 | mid
-        running = self._running.pop(key, None)
+        running = self._running.get(key)
         if running is None:
             return
         expires, digest, pending = running
         if pending > 1:
-            self._running[key] = (expires, digest, pending - 1)
-        elif digest is not _CONTESTED:
+            self._running[key] = (expires, digest, pending - 1)  # where it was
+            return
+        del self._running[key]
+        if digest is not _CONTESTED:
             if now >= self._rotate_at or len(self._young) >= self._generation:
                 self._rotate(now)
             self._young[key] = _HEAD.pack(expires, digest) + answer
@@ -125,9 +132,11 @@ class Exchanges:
     def forget(self, association: int, mid: int) -> None:
         """It was not processed after all: the next one with its ID is new."""
         key = association << 16 | mid
-        running = self._running.pop(key, None)
+        running = self._running.get(key)
         if running is not None and running[2] > 1:
             self._running[key] = (running[0], running[1], running[2] - 1)
+        elif running is not None:
+            del self._running[key]
 
     def sweep(self, now: float) -> None:
         """Forget what has expired. Every few seconds; nothing depends on when."""
@@ -140,7 +149,11 @@ class Exchanges:
         return len(self._running) + len(self._young) + len(self._old)
 
     def _expire(self, now: float) -> None:
-        """From the oldest on, up to the first that lives: costs no more than it frees."""
+        """From the oldest on, up to the first that lives: costs no more than it frees.
+
+        They lie in the order in which they came. Those of Non-confirmable messages live shorter
+        and wait for the Confirmable ones before them, 102 s at most.
+        """
         while self._running:
             key, (expires, _, _) = next(iter(self._running.items()))
             if expires > now:

@@ -7,8 +7,11 @@ of order. So a stream lives in the clock of its node and asks of it only an orde
   nothing; its beats are dropped as *repeated* when the stream has beats from that time on.
 * A clock that was set back would make every pack late for ever and the patient unwatched. So when
   packs have been nothing but late for 15 s, the stream starts again in the new time.
-* Ages are counted in the gateway's clock: the newest record of a pack is as old as the pack's
-  arrival, the others are older by as much as the node says.
+* Ages are counted on the gateway's monotonic clock: the newest record of a pack is as old as the
+  pack's arrival, the others are older by as much as the node says. The gateway's own time of day
+  may be set at any moment: by it nothing grows old.
+* Times in a pack that are relative to its arrival are in the gateway's time of day. If that is set
+  back, they would all be late: the stream starts again at once.
 
 A node that is silent for a while (out of reach, off) has not lost its heartbeat: *coverage* starts
 again with the first pack after 30 s of silence, which is also when monitors announce "no
@@ -42,6 +45,9 @@ CLOCK_SET_BACK_S = 30.0
 RESTART_AFTER_S = 15.0
 """Older than the stream by the first, and nothing else for the second: the node's clock was set."""
 
+OWN_CLOCK_SET_BACK_S = 1.0
+"""Steps of the gateway's own time are seen at once; smaller ones are over before they matter."""
+
 
 ARREARS_S = 3.0
 """A beat older than an earlier pack by more than this was held back; less is the order within a
@@ -60,7 +66,7 @@ class Latest:
     def __init__(self, value: Value, time: float) -> None:
         self.value = value
         self.time = time
-        """By the gateway's clock."""
+        """By the gateway's monotonic clock."""
 
 
 class Rule(Protocol):
@@ -80,6 +86,7 @@ class Stream:
     __slots__ = (
         "arrears",
         "beats",
+        "clock",
         "contact",
         "contact_off_at",
         "covered_from",
@@ -121,12 +128,14 @@ class Stream:
         self.declared = False
         """The node called this pack an emergency."""
         self.offset = 0.0
-        """Gateway's clock less node's clock."""
+        """Gateway's time of day less node's clock."""
+        self.clock = 0.0
+        """Gateway's time of day less its monotonic clock."""
 
         # since the stream began; times are the node's
         self.newest = float("-inf")
         self.heard_at = 0.0
-        """Gateway's time of the last pack that was not late."""
+        """Gateway's monotonic time of the last pack that was not late."""
         self.covered_from = 0.0
         """Packs have come without a long silence since this time."""
         self.last_beat: float | None = None
@@ -142,11 +151,15 @@ class Stream:
         self.quality = 1.0
         self.quality_at = float("-inf")
 
-    def is_new_time(self, observations: Observations, wall: float) -> bool:
-        """Whether the node's clock was set back, so that the stream has to start again."""
+    def is_new_time(
+        self, observations: Observations, wall: float, now: float, *, absolute: bool
+    ) -> bool:
+        """Whether the clock of its times was set back, so that the stream has to start again."""
+        if not absolute and wall - now < self.clock - OWN_CLOCK_SET_BACK_S:
+            return True
         return (
             observations.newest < self.newest - CLOCK_SET_BACK_S
-            and wall - self.heard_at > RESTART_AFTER_S
+            and now - self.heard_at > RESTART_AFTER_S
         )
 
     @property
@@ -154,8 +167,10 @@ class Stream:
         """Whether a pack without beats means that there were none."""
         return self.prompt_packs >= PROMPT_PACKS and not self.arrears
 
-    def absorb(self, observations: Observations, latest: dict[str, Latest], wall: float) -> None:
-        """Take in a pack; newer values go to the patient's ``latest``, by the gateway's clock."""
+    def absorb(
+        self, observations: Observations, latest: dict[str, Latest], wall: float, now: float
+    ) -> None:
+        """Take in a pack; newer values go to the patient's ``latest``."""
         newest = observations.newest
         before = self.newest
         self.late = newest < before
@@ -163,8 +178,9 @@ class Stream:
             if newest - self.newest > SILENCE_S:
                 self.covered_from = newest
             self.newest = newest
-            self.heard_at = wall
+            self.heard_at = now
             self.offset = wall - newest
+            self.clock = wall - now
         self.rhythms.clear()
         if observations.values:
             self._absorb_values(observations.values, latest)
@@ -197,7 +213,7 @@ class Stream:
                 self.pulse_at = time
         if late:
             return
-        offset = self.offset
+        offset = self.offset - self.clock
         for name, value, time in values:
             if worn or not _is_of_skin(name):
                 known = latest.get(name)
@@ -241,7 +257,7 @@ def _is_of_skin(name: str) -> bool:
 class Patient:
     """Everything that is remembered of one patient."""
 
-    __slots__ = ("id", "latest", "news2", "rules", "streams", "wall", "well")
+    __slots__ = ("id", "latest", "news2", "now", "rules", "streams", "wall", "well")
 
     MAX_STREAMS = 8
     """Devices of one patient: a bracelet, bedside sensors; the one silent longest makes room."""
@@ -254,24 +270,37 @@ class Patient:
         """Of all devices. Its size is that of the table of names."""
         self.streams: dict[str, Stream] = {}
         self.wall = 0.0
-        """Arrival of the pack in hand."""
+        """Arrival of the pack in hand, UTC: to be shown to people."""
+        self.now = 0.0
+        """The same by the monotonic clock: for ages."""
         self.news2: News2 | None = None
         """As of the pack in hand."""
         self.well: Assessment | None = None
         """The last assessment that found nothing: the next one is often the same."""
 
     def absorb(
-        self, device: str, observations: Observations, wall: float, rules: Callable[[], list[Rule]]
+        self,
+        device: str,
+        observations: Observations,
+        *,
+        wall: float,
+        now: float,
+        absolute: bool,
+        rules: Callable[[], list[Rule]],
     ) -> Stream:
-        """Take in a pack of ``device``; ``rules`` makes the rules of a stream that starts."""
+        """Take in a pack of ``device``; ``rules`` makes the rules of a stream that starts.
+
+        ``absolute``: the pack's times are the node's, not relative to its arrival at ``wall``.
+        """
         self.wall = wall
+        self.now = now
         stream = self.streams.get(device)
-        if stream is None or stream.is_new_time(observations, wall):
+        if stream is None or stream.is_new_time(observations, wall, now, absolute=absolute):
             if stream is None and len(self.streams) >= self.MAX_STREAMS:
                 silent = min(self.streams.values(), key=lambda known: known.heard_at)
                 del self.streams[silent.device]
             stream = self.streams[device] = Stream(device, rules())
-        stream.absorb(observations, self.latest, wall)
+        stream.absorb(observations, self.latest, wall, now)
         return stream
 
     def standing(self, stream: Stream) -> list[Finding]:
@@ -279,6 +308,6 @@ class Patient:
         return [
             finding
             for other in self.streams.values()
-            if other is not stream and self.wall - other.heard_at <= SILENCE_S
+            if other is not stream and self.now - other.heard_at <= SILENCE_S
             for finding in other.findings
         ]

@@ -60,10 +60,12 @@ class Triage:
         pack: Pack,
         *,
         wall: float,
+        now: float,
         declared: bool = False,
         lenient_units: bool = False,
     ) -> Assessment:
-        """Judge a pack of a device, worn by ``patient``, that arrived at ``wall``.
+        """Judge a pack of a device, worn by ``patient``, that arrived at ``wall`` (UTC seconds)
+        and ``now`` (monotonic seconds).
 
         ``declared``: the node itself calls it an emergency. ``lenient_units``: the device means
         percent when it says ``%``.
@@ -73,7 +75,14 @@ class Triage:
         """
         observed = observations.read(pack, lenient_units=lenient_units)
         known = self._patient(patient)
-        stream = known.absorb(pack.device, observed, wall, self._stream_rules)
+        stream = known.absorb(
+            pack.device,
+            observed,
+            wall=wall,
+            now=now,
+            absolute=pack.absolute,
+            rules=self._stream_rules,
+        )
         stream.declared = declared
         found = [
             finding for rule in stream.rules if (finding := rule.assess(known, stream)) is not None

@@ -191,7 +191,12 @@ class Walk:
         with self._step("vitals: triage"):
             judged = [
                 self._triage.assess(
-                    whose.patient, pack, wall=wall, declared=False, lenient_units=False
+                    whose.patient,
+                    pack,
+                    wall=wall,
+                    now=wall,
+                    declared=False,
+                    lenient_units=False,
                 )
                 for whose, pack in zip(assignments, resolved, strict=True)
             ]

@@ -142,7 +142,11 @@ def main() -> None:
             pack = resolve_untrusted(claimed[5], claimed[4], device=device, wall=wall)
             written = encode_pack(pack)
             judged = triage.assess(
-                f"p{number % 3}", pack, wall=wall, declared=claimed[3] is fastlane.Kind.ALARM
+                f"p{number % 3}",
+                pack,
+                wall=wall,
+                now=wall,
+                declared=claimed[3] is fastlane.Kind.ALARM,
             )
         except GatewayError as error:
             _tell(type(error).__name__, error)

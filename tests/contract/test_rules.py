@@ -58,7 +58,7 @@ def play(rule: Any, session: Any) -> list[Finding | None]:
         wall += step
         sent = [record(name, value, wall + age) for (name, value), age in pack]
         observed = observations.read(Pack.of("b", sent))
-        stream = patient.absorb("b", observed, wall, list)
+        stream = patient.absorb("b", observed, wall=wall, now=wall, absolute=True, rules=list)
         stream.declared = declared
         said.append(rule.assess(patient, stream))
     return said

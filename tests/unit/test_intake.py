@@ -297,6 +297,18 @@ def test_record_ids_are_ordered_unique_and_version_7(bench: Bench) -> None:
     assert other.admit(hr(72)).entry.id[10:] != ids[0][10:]
 
 
+def test_record_ids_stay_in_order_when_the_clock_is_set_back(bench: Bench) -> None:
+    """RFC 9562 section 6.2; the time beside them is the clock's all the same."""
+    ids = [bench.admit(hr(72)).entry.id for _ in range(3)]
+    bench.desk.wall -= 3600
+    behind = [bench.admit(hr(72)).entry for _ in range(3)]
+    ids += [entry.id for entry in behind]
+    bench.desk.wall += 7200
+    ids.append(bench.admit(hr(72)).entry.id)
+    assert ids == sorted(set(ids))
+    assert behind[0].received_ms == int((bench.desk.wall - 7200) * 1000)
+
+
 def test_the_quality_of_the_clock_stands_in_the_record(bench: Bench) -> None:
     bench.intake.clock_quality = "unsynchronised"
     assert bench.desk.open(bench.admit(hr(72)).entry, "doctor").plaintext.clock == "unsynchronised"

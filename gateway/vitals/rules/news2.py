@@ -141,11 +141,11 @@ class News2Rule:
         """Emergency from 7, urgent from 5 or with a red item; leaves the score with the patient."""
         if len(patient.latest) != self._known:
             self._list_items(patient)
-        wall = patient.wall
+        now = patient.now
         changed = aged = False
         for item in self._items:
             latest = item.latest
-            fresh = wall - latest.time <= item.max_age
+            fresh = now - latest.time <= item.max_age
             if fresh != item.fresh:
                 item.fresh = fresh
                 aged = True

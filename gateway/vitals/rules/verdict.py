@@ -61,8 +61,8 @@ class Verdict:
             if not stream.late:
                 self._rhythm = stream.rhythms[-1]
                 self._since = since
-                self._heard_at = patient.wall
-        elif worst and patient.wall - self._heard_at > self._config.max_age_s:
+                self._heard_at = patient.now
+        elif worst and patient.now - self._heard_at > self._config.max_age_s:
             worst = self._rhythm = ""
         if worst not in VERDICTS:
             return None

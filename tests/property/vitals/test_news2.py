@@ -97,7 +97,7 @@ def test_the_score_is_that_of_what_is_fresh_now(session: list[Any]) -> None:
         wall += step
         sent = [reading(device, name, choice, wall + age) for name, choice, age in pack]
         observed = observations.read(Pack.of(device, sent))
-        stream = patient.absorb(device, observed, wall, list)
+        stream = patient.absorb(device, observed, wall=wall, now=wall, absolute=True, rules=list)
         rule.assess(patient, stream)
         fresh = {
             name: patient.latest[name].value

@@ -71,7 +71,11 @@ def test_any_records(sent: list[list[Record]], lenient: bool) -> None:
     for n, pack in enumerate(sent):
         with contextlib.suppress(PeerError):
             assessment = triage.assess(
-                f"p{n % 3}", Pack.of("b", pack), wall=START + n, lenient_units=lenient
+                f"p{n % 3}",
+                Pack.of("b", pack),
+                wall=START + n,
+                now=START + n,
+                lenient_units=lenient,
             )
             assert set(to_map(assessment)) == {"priority", "findings", "news2"}
 
@@ -85,8 +89,8 @@ def test_sound_packs_are_judged_and_the_worst_finding_leads(
     wall = START
     for pack, step in zip(sent, steps, strict=False):
         wall += step
-        assessment = first.assess("p", Pack.of("b", pack), wall=wall)
-        assert assessment == second.assess("p", Pack.of("b", pack), wall=wall)
+        assessment = first.assess("p", Pack.of("b", pack), wall=wall, now=wall)
+        assert assessment == second.assess("p", Pack.of("b", pack), wall=wall, now=wall)
         ranks = [finding.priority.rank for finding in assessment.findings]
         assert ranks == sorted(ranks)
         assert assessment.priority.rank == (ranks[0] if ranks else Priority.ROUTINE.rank)
@@ -97,12 +101,14 @@ def test_no_history_hides_an_emergency(sent: list[list[Record]]) -> None:
     """Whatever came before, 17 fast beats that come in order are found within seconds."""
     triage = Triage(Config())
     for n, pack in enumerate(sent):
-        triage.assess("p", Pack.of("b", pack), wall=START + n)
+        triage.assess("p", Pack.of("b", pack), wall=START + n, now=START + n)
     wall = START + 200
     for n in range(50):
         beat = Record("b/rr", "ms", 400, None, None, None, None, wall + 0.4 * n, None)
         contact = Record("b/contact", None, None, None, True, None, None, wall + 0.4 * n, None)
-        last = triage.assess("p", Pack.of("b", [beat, contact]), wall=wall + 0.4 * n)
+        last = triage.assess(
+            "p", Pack.of("b", [beat, contact]), wall=wall + 0.4 * n, now=wall + 0.4 * n
+        )
     assert "extreme_tachycardia" in [finding.rule for finding in last.findings]
 
 

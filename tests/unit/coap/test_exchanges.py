@@ -139,3 +139,34 @@ def test_sweeping_frees_everything_in_the_end() -> None:
     exchanges.sweep(EXCHANGE_LIFETIME)
     exchanges.sweep(2 * EXCHANGE_LIFETIME)
     assert len(exchanges) == 0
+
+
+def test_what_is_renewed_does_not_keep_others_from_expiring() -> None:
+    """A device that reuses an ID for ever holds its own entry, not everybody's."""
+    exchanges = Exchanges(cap=3)
+    exchanges.begin(1, 1, 1, 0.0)
+    exchanges.begin(2, 1, 1, 0.0)
+    exchanges.begin(3, 1, 1, 0.0)
+    exchanges.begin(1, 1, 2, EXCHANGE_LIFETIME - 1)
+    exchanges.sweep(EXCHANGE_LIFETIME)
+    assert len(exchanges) == 1
+    assert exchanges.begin(4, 1, 1, EXCHANGE_LIFETIME) == New()
+
+
+def test_what_begins_again_after_its_time_does_not_either() -> None:
+    exchanges = Exchanges(cap=2)
+    exchanges.begin(1, 1, 1, 0.0)
+    exchanges.begin(2, 1, 1, 1.0)
+    assert exchanges.begin(1, 1, 1, EXCHANGE_LIFETIME) == New()
+    exchanges.sweep(EXCHANGE_LIFETIME + 1)
+    assert len(exchanges) == 1
+
+
+def test_one_answer_of_two_leaves_the_order_as_it_was() -> None:
+    exchanges = Exchanges()
+    exchanges.begin(1, 1, 1, 0.0)
+    exchanges.begin(1, 1, 2, 0.0)
+    exchanges.begin(2, 1, 1, 10.0)
+    exchanges.finish(1, 1, b"first", 11.0)
+    exchanges.sweep(EXCHANGE_LIFETIME)
+    assert len(exchanges) == 1

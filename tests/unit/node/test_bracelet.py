@@ -112,6 +112,6 @@ def test_the_gateway_finds_the_pause_in_the_real_recording() -> None:
         triage = Triage(Config())
         found = set()
         for pack in sent(REAL[name], 60):
-            assessment = triage.assess("P1", understood(pack), wall=ORIGIN + pack.due)
+            assessment = triage.assess("P1", understood(pack), wall=ORIGIN + pack.due, now=pack.due)
             found |= {one.rule for one in assessment.findings if one.priority == "emergency"}
         assert found == rules

@@ -28,6 +28,10 @@ class Bracelet:
         self.patient = patient
         self.device = device
         self.clock = 0.0
+        self.gateway_clock = 0.0
+        """How wrong the gateway's time of day is."""
+        self.relative = False
+        """Whether times in packs are relative to their arrival."""
 
     def sends(
         self,
@@ -44,7 +48,8 @@ class Bracelet:
 
         ``rr`` in seconds, the last beat at ``at``, or each at its ``rr_times``.
         """
-        time = START + at - age + self.clock
+        zero = -at if self.relative else START + self.clock
+        time = zero + at - age
         pack: list[dict[int, Any]] = []
         for name, value in values.items():
             kind = 4 if isinstance(value, bool) else 3 if isinstance(value, str) else 2
@@ -54,14 +59,17 @@ class Bracelet:
         beats = list(rr or ())
         times = rr_times or [at - sum(beats[i + 1 :]) for i in range(len(beats))]
         for beat, when in zip(beats, times, strict=True):
-            moment = START + when - age + self.clock
+            moment = zero + when - age
             pack.append({0: "rr", 1: "ms", 2: round(beat * 1000), 6: moment})
         payload = cbor2.dumps(pack)
-        resolved = resolve_untrusted(payload, 112, device=self.device, wall=START + at)
+        resolved = resolve_untrusted(
+            payload, 112, device=self.device, wall=START + at + self.gateway_clock
+        )
         return self.triage.assess(
             self.patient,
             resolved,
-            wall=START + at,
+            wall=START + at + self.gateway_clock,
+            now=START + at,
             declared=declared,
             lenient_units=lenient_units,
         )

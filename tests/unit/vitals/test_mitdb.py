@@ -51,7 +51,7 @@ class Ward:
         pack += [{0: "rr", 2: rr, 6: time - first} for time, rr in beats]
         wall = START + at + 0.1
         resolved = resolve_untrusted(cbor2.dumps(pack), 112, device="b", wall=wall)
-        assessment = self.triage.assess("p", resolved, wall=wall)
+        assessment = self.triage.assess("p", resolved, wall=wall, now=wall)
         changed = self.alarms.update("p", "b", assessment, record_id=b"", wall=wall)
         self.raised += [Raised(one.rule, first, at) for one in changed if one.resolved is None]
 

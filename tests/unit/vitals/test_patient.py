@@ -28,6 +28,52 @@ def test_a_clock_set_back_blinds_for_seconds_only(bracelet: Any) -> None:
     assert 16 <= raised[0] <= 26
 
 
+@pytest.mark.parametrize("step", [-3600.0, -10.0, 86_400.0])
+def test_the_gateways_own_clock_is_set_and_nothing_is_missed(bracelet: Any, step: float) -> None:
+    """A node without a clock sends times relative to the arrival: they step with the gateway."""
+    bracelet.relative = True
+    for at in range(20):
+        bracelet.sends(at, rr=[0.8])
+    bracelet.gateway_clock = step
+    raised = [
+        at / 2.5
+        for at in range(50, 110)
+        if bracelet.finds("extreme_tachycardia", at / 2.5, rr=[0.4])
+    ]
+    assert raised[0] <= 20 + 17 * 0.4
+
+
+@pytest.mark.parametrize("step", [-3600.0, 86_400.0])
+def test_values_grow_old_by_the_monotonic_clock(bracelet: Any, step: float) -> None:
+    """Neither at once when the day changes, nor ever later because it is set back."""
+    bracelet.sends(0, temp=41, hr=72)
+    bracelet.gateway_clock = step
+    missing = bracelet.sends(10, hr=72).news2.missing
+    assert "temp" not in missing
+    missing = bracelet.sends(5 * 3600, hr=72).news2.missing
+    assert "temp" in missing
+
+
+@pytest.mark.parametrize("step", [-3600.0, 86_400.0])
+def test_what_another_device_found_holds_for_its_time(
+    bracelet: Any, ward: Any, step: float
+) -> None:
+    """Not shorter or longer because the day was changed."""
+    other = ward.bracelet(device="c")
+    bracelet.sends(0, rhythm="VF")
+    other.gateway_clock = step
+    assert other.finds("verdict", 29, hr=72)
+    assert not other.finds("verdict", 31, hr=72)
+
+
+@pytest.mark.parametrize("step", [-3600.0, 86_400.0])
+def test_a_verdict_lasts_a_minute_whatever_the_time_of_day(bracelet: Any, step: float) -> None:
+    bracelet.sends(0, rhythm="VF")
+    bracelet.gateway_clock = step
+    assert bracelet.finds("verdict", 59, hr=72)
+    assert not bracelet.finds("verdict", 61, hr=72)
+
+
 def test_old_packs_beside_fresh_ones_do_not_start_again(bracelet: Any, ward: Any) -> None:
     """A node that comes back sends what it kept and what is new in turn."""
     again = ward.bracelet()

@@ -60,9 +60,9 @@ def test_lenient_units_reach_the_table(bracelet: Any) -> None:
     """A percent sign means percent for a device that is registered so."""
     record = Record("b/spo2", "%", 97, None, None, None, None, 1.79e9, None)
     with pytest.raises(BadRequestError):
-        bracelet.triage.assess("p", Pack.of("b", [record]), wall=1.79e9)
+        bracelet.triage.assess("p", Pack.of("b", [record]), wall=1.79e9, now=0.0)
     news2 = bracelet.triage.assess(
-        "p", Pack.of("b", [record]), wall=1.79e9, lenient_units=True
+        "p", Pack.of("b", [record]), wall=1.79e9, now=0.0, lenient_units=True
     ).news2
     assert news2.score == 0
 

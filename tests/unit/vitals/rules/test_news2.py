@@ -125,7 +125,7 @@ def test_an_old_value_in_a_new_pack_is_old(ward: Any) -> None:
         Record("b/temp", "Cel", 41, None, None, None, None, start - 5 * 3600, None),
         Record("b/hr", "1/min", 72, None, None, None, None, start, None),
     ]
-    news2 = ward.triage.assess("p", Pack.of("b", records), wall=start).news2
+    news2 = ward.triage.assess("p", Pack.of("b", records), wall=start, now=start).news2
     assert news2 == (0, False, ("resp", "spo2", "o2", "sbp", "acvpu", "temp"))
 
 
@@ -134,8 +134,8 @@ def test_scale_2_is_for_whom_a_clinician_ordered_it() -> None:
     config = News2Rule.Config(hypercapnic=frozenset(["copd"]))
     triage = Triage(Config(rules={"news2": config}))
     records = [Record("b/spo2", "/100", 90, None, None, None, None, 1.79e9, None)]
-    assert triage.assess("copd", Pack.of("b", records), wall=1.79e9).news2.score == 0  # type: ignore[union-attr]
-    assert triage.assess("other", Pack.of("b", records), wall=1.79e9).news2.score == 3  # type: ignore[union-attr]
+    assert triage.assess("copd", Pack.of("b", records), wall=1.79e9, now=0.0).news2.score == 0  # type: ignore[union-attr]
+    assert triage.assess("other", Pack.of("b", records), wall=1.79e9, now=0.0).news2.score == 3  # type: ignore[union-attr]
 
 
 def test_well_is_0() -> None:

@@ -52,9 +52,13 @@ def test_the_worst_verdict_of_a_pack_counts_for_it(ward: Any) -> None:
         for at, rhythm in enumerate(["N", "AFIB", "VT", "N"])
     ]
     triage = ward.triage
-    (finding,) = triage.assess("p", Pack.of("b", records), wall=ward.start + 4).findings
+    (finding,) = triage.assess(
+        "p", Pack.of("b", records), wall=ward.start + 4, now=ward.start + 4
+    ).findings
     assert finding.detail == "the device sees ventricular tachycardia (VT)"
-    assert not triage.assess("p", Pack.of("b", records[3:]), wall=ward.start + 5).findings
+    assert not triage.assess(
+        "p", Pack.of("b", records[3:]), wall=ward.start + 5, now=ward.start + 5
+    ).findings
 
 
 def test_a_late_verdict_counts_for_its_pack_only(bracelet: Any) -> None:

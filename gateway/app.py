@@ -29,6 +29,7 @@ from gateway.ingress.driver import Driver
 from gateway.ingress.guard import Config as GuardConfig
 from gateway.ingress.udp import Sockets
 from gateway.roster import secret
+from gateway.timekeeping import Timekeeping
 from gateway.uplink import cloud_sink
 from gateway.vitals.alarms import Alarms
 from gateway.workers.homes import Homes
@@ -81,7 +82,8 @@ class Gateway:
         self._tasks: list[asyncio.Task[None]] = []
         self._rates, self._emergency_rates = making.rates(configuration.limits)
         self._exchanges = Exchanges()
-        self._started = clock.wall()
+        self._started = clock.monotonic()
+        self._timekeeping = Timekeeping(clock)
         self._open = self._storing = False
         self.addresses: list[str] = []
         """Where it listens, once started."""
@@ -245,9 +247,7 @@ class Gateway:
             await asyncio.sleep(_SWEEP_S)
 
     def _refresh(self) -> None:
-        self._intake.clock_quality = (
-            "synchronised" if self._clock.synchronised() else "unsynchronised"
-        )
+        self._intake.clock_quality = self._timekeeping.look()
         self._admission.refresh(iso(self._clock.wall()))
 
     # -- for people
@@ -257,7 +257,8 @@ class Gateway:
         return figures.status(
             ward=self._loaded.configuration.gateway.ward,
             listen=self.addresses,
-            uptime_s=self._clock.wall() - self._started,
+            uptime_s=self._clock.monotonic() - self._started,
+            timekeeping=self._timekeeping,
             server=self._server,
             driver=self._driver,
             homes=self._homes,

@@ -61,7 +61,7 @@ def kernel_synchronised() -> bool | None:
         return None
     if state < 0:
         return None  # forbidden, or not there: a sandbox
-    return not int.from_bytes(timex[_STATUS_AT : _STATUS_AT + 4], sys.byteorder) & _STA_UNSYNC
+    return not int.from_bytes(timex.raw[_STATUS_AT : _STATUS_AT + 4], sys.byteorder) & _STA_UNSYNC
 
 
 class SystemClock:

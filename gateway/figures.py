@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from gateway.ingress.driver import Driver
     from gateway.ingress.udp import Sockets
     from gateway.outbox.writer import Writer
+    from gateway.timekeeping import Timekeeping
     from gateway.workers.homes import Homes
     from gateway.workers.leftovers import Leftovers
 
@@ -34,6 +35,7 @@ def status(
     ward: str,
     listen: Sequence[str],
     uptime_s: float,
+    timekeeping: Timekeeping,
     server: Server,
     driver: Driver,
     homes: Homes | None,
@@ -54,6 +56,7 @@ def status(
         "ward": ward,
         "listen": list(listen),
         "uptime_s": round(uptime_s, 1),
+        "clock": timekeeping.status(),
         "associations": len(server.associations()),
         "half_open": server.half_open(),
         "dtls": dict(server.counts),

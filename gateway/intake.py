@@ -194,9 +194,7 @@ class Intake:
         self._recent = recent
         self._check_room = check_room
         self._on_judged = on_judged
-        self._id_tail = random(6)
-        self._id_time_ms = 0
-        self._id_count = 0
+        self._ids = record.RecordIds(random(6))
         self.clock_quality = "synchronised"
         """A word for the gateway's clock, stored with each record."""
 
@@ -271,7 +269,7 @@ class Intake:
     def _judge(self, one: _Work, moment: _Moment) -> None:
         """Triage; what nobody here can open has the lane that its node chose."""
         declared = one.offer.kind in _DECLARED
-        one.name = self._record_id(moment.wall_ms)
+        one.name = self._ids.mint(moment.wall_ms)
         if one.pack is None:
             one.lane = Lane.EMERGENCY if declared else Lane.ROUTINE
             return
@@ -316,18 +314,6 @@ class Intake:
         sealed = sealer.seal(one.plaintext, bound)
         entry = _new(Entry, (name, lane, pseudonym, received_ms, sealer.epoch, sealed, one.key))
         return Admitted(entry, envelope)
-
-    def _record_id(self, received_ms: int) -> bytes:
-        """UUID version 7 (RFC 9562 section 5.7): milliseconds, a counter, bytes of this process.
-
-        Later ones are larger also when the clock is set back: the milliseconds then stay where they
-        were (section 6.2), and go on by one when the counter comes round.
-        """
-        count = self._id_count = (self._id_count + 1) & 0x3FFFFFF
-        time_ms = self._id_time_ms = max(received_ms, self._id_time_ms + (count == 0))
-        high = 0x7000 | count >> 14
-        low = 0x8000 | count & 0x3FFF
-        return (time_ms << 32 | high << 16 | low).to_bytes(10, "big") + self._id_tail
 
 
 _new = tuple.__new__

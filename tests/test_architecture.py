@@ -28,7 +28,7 @@ ROWS = [
     ["gateway.config"],
     ["gateway.control", "proxy", "cloud", "gateway.reader"],
     ["gateway.ingress", "gateway.delivery", "gateway.node"],
-    ["gateway.telemetry", "gateway.alarm_book", "gateway.admission"],
+    ["gateway.telemetry", "gateway.alarm_book", "gateway.admission", "gateway.timekeeping"],
     ["gateway.intake", "gateway.sinks"],
     ["gateway.roster"],
     ["gateway.outbox", "gateway.dtls"],

@@ -78,6 +78,28 @@ class Plaintext(NamedTuple):
     assessment: Mapping[str, object] | None
 
 
+class RecordIds:
+    """Mints ids: UUID version 7 (RFC 9562 section 5.7), from milliseconds, a counter of 26 bits and
+    6 bytes of this process.
+
+    Later ones are larger also when the clock is set back: the milliseconds then stay where they
+    were (section 6.2), and go on by one when the counter comes round.
+    """
+
+    def __init__(self, tail: bytes) -> None:
+        self._tail = tail
+        self._time_ms = 0
+        self._count = 0
+
+    def mint(self, received_ms: int) -> bytes:
+        """The next one."""
+        count = self._count = (self._count + 1) & 0x3FFFFFF
+        time_ms = self._time_ms = max(received_ms, self._time_ms + (count == 0))
+        high = 0x7000 | count >> 14
+        low = 0x8000 | count & 0x3FFF
+        return (time_ms << 32 | high << 16 | low).to_bytes(10, "big") + self._tail
+
+
 @lru_cache(maxsize=16)
 def _milliseconds(value: int) -> bytes:
     """Everything of one burst was received in the same millisecond."""

@@ -49,6 +49,7 @@ HOT = (
     "gateway/outbox/entry.py",
     "gateway/outbox/room.py",
     "gateway/outbox/leases.py",
+    "gateway/recent_keys.py",
     "gateway/intake.py",
     "gateway/ingress/addresses.py",
     "gateway/ingress/answers.py",

@@ -22,16 +22,18 @@ from gateway.coap.exchanges import Exchanges
 from gateway.config import loading
 from gateway.control import Control
 from gateway.delivery.deliveries import Deliveries
+from gateway.delivery.undelivered import Undelivered
 from gateway.dtls import selftest
 from gateway.errors import ConfigError, OutboxError
 from gateway.ingress.aiocoap_lane import AiocoapLane
 from gateway.ingress.driver import Driver
 from gateway.ingress.guard import Config as GuardConfig
 from gateway.ingress.udp import Sockets
+from gateway.lane import Lane
 from gateway.roster import secret
 from gateway.timekeeping import Timekeeping
 from gateway.uplink import cloud_sink
-from gateway.vitals.alarms import Alarms
+from gateway.vitals.silence import Silence
 from gateway.workers.homes import Homes
 from gateway.workers.leftovers import Leftovers
 from gateway.workers.lifeline import WHOLE
@@ -96,8 +98,16 @@ class Gateway:
         selftest.all_suites(os.urandom)
         self._storing = True
         await self._writer.start(on_committed=self._committed, on_failure=self._failed)
-        self._book = AlarmBook(self._alarm_key, os.urandom, self._writer.keep_alarms, Alarms())
-        self._book.restore(await self._writer.alarms())
+        self._book = AlarmBook(
+            self._alarm_key,
+            os.urandom,
+            self._writer.keep_alarms,
+            silence=Silence(configuration.silence),
+        )
+        self._book.restore(await self._writer.alarms(), self._clock.monotonic())
+        self._undelivered = Undelivered(
+            self._loaded.configuration.gateway.name, self._book, os.urandom
+        )
         self._server = making.server(
             configuration.limits, self._place, self._ward.devices, self._identity
         )
@@ -108,7 +118,7 @@ class Gateway:
             self._identity,
             recent=await self._writer.recent_keys(),
             check_room=self._writer.check_room,
-            on_judged=self._book.judged,
+            book=self._book,
         )
         if self._place.count > 1:
             self._homes = Homes(
@@ -238,6 +248,7 @@ class Gateway:
             now = self._clock.monotonic()
             try:
                 self._driver.sweep(now)
+                self._watch(now, self._clock.wall())
                 if now >= next_roster:
                     next_roster = now + _ROSTER_S
                     self._refresh()
@@ -246,9 +257,16 @@ class Gateway:
                 _log.exception("a sweep was cut short because of a bug")
             await asyncio.sleep(_SWEEP_S)
 
+    def _watch(self, now: float, wall: float) -> None:
+        self._book.sweep(now, wall)
+        pump = self._deliveries.status()[Lane.EMERGENCY]
+        self._undelivered.sweep(self._writer.status(), pump, now, wall)
+
     def _refresh(self) -> None:
         self._intake.clock_quality = self._timekeeping.look()
-        self._admission.refresh(iso(self._clock.wall()))
+        wall = self._clock.wall()
+        self._admission.refresh(iso(wall))
+        self._book.keep_only(self._ward.is_current, wall)
 
     # -- for people
 

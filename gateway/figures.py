@@ -70,5 +70,6 @@ def status(
             [deliveries.status(), *(delivery for _, delivery in left if delivery)]
         ),
         "latency_ms": {lane: list(values) for lane, values in deliveries.latencies.items()},
-        "active_alarms": len(book.alarms.active()),
+        "active_alarms": len(book.active()),
+        "watched": len(book.silence),
     }

@@ -13,11 +13,16 @@ from __future__ import annotations
 
 from functools import lru_cache
 from hashlib import blake2b
-from typing import TYPE_CHECKING, Final, NamedTuple
+from typing import TYPE_CHECKING, Final, NamedTuple, Protocol
 
-from gateway.coap.fastlane import FORMATS, Kind
+from gateway.coap.fastlane import DECLARED, FORMATS, Kind
 from gateway.cose import cbor, record
-from gateway.errors import BadRequestError, ForbiddenError, UnsupportedContentFormatError
+from gateway.errors import (
+    BadRequestError,
+    ForbiddenError,
+    PeerError,
+    UnsupportedContentFormatError,
+)
 from gateway.lane import Lane
 from gateway.outbox.entry import Entry
 from gateway.senml.pack import resolve_untrusted
@@ -25,18 +30,16 @@ from gateway.senml.senml_cbor import encode_pack
 from gateway.vitals.assessment import to_map
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Sequence
+    from collections.abc import Callable, Sequence
 
     from gateway.cose.envelope import Envelope
     from gateway.cose.epochs import Epochs
     from gateway.endpoint import Endpoint
+    from gateway.recent_keys import RecentKeys
     from gateway.roster.ward import Assignment, Ward
     from gateway.senml.layout import Pack
     from gateway.vitals.assessment import Assessment
     from gateway.vitals.triage import Triage
-
-RECENT: Final = 65_536
-"""Messages whose repetition is recognised: an hour of a ward of 18 bracelets at 1 Hz."""
 
 _NOT_YET: Final = RuntimeError("an offer without an outcome")
 _SEALED_OVERHEAD: Final = 256
@@ -50,7 +53,6 @@ _READ: Final = 0
 _JUDGE: Final = 1
 _SEAL: Final = 3
 
-_DECLARED: Final = (Kind.ALARM, Kind.SEALED_ALARM)
 _SEALED: Final = (Kind.SEALED, Kind.SEALED_ALARM)
 
 
@@ -81,6 +83,29 @@ class Judged(NamedTuple):
     patient: str
     device: str
     assessment: Assessment
+
+
+class Book(Protocol):
+    """Who follows what comes in: :class:`gateway.alarm_book.AlarmBook`. Nothing here raises."""
+
+    def heard(self, device: str, patient: str, added: str, now: float, wall: float) -> None:
+        """A message of a device in the roster has come, whatever becomes of it."""
+        ...
+
+    def judged(self, judged: Judged, wall: float) -> None:
+        """Of every judgement, also when the record is then refused: an alarm must not depend on
+        room."""
+        ...
+
+    def refused(self, device: str, patient: str, reason: str, wall: float) -> None:
+        """A message could not be understood, and its vitals not be judged."""
+        ...
+
+    def sealed(
+        self, name: bytes, patient: str, device: str, wall: float, *, declared: bool
+    ) -> None:
+        """A message that the node has sealed itself. ``name``: the record's id."""
+        ...
 
 
 class Repeated(NamedTuple):
@@ -132,47 +157,11 @@ class _Work:
         self.plaintext: bytes
 
 
-class RecentKeys:
-    """The messages of late, at least the last RECENT, and whether they are on disk.
-
-    Two generations, because taking the oldest out of a large dict one by one is slow.
-    ``stored`` at the start: what the outbox remembers from before.
-    """
-
-    def __init__(self, stored: Iterable[bytes]) -> None:
-        self._young: dict[bytes, bool] = {}
-        self._old = dict.fromkeys(stored, True)
-
-    def begin(self, key: bytes) -> bool | None:
-        """True: it is on disk; False: on its way there; None: not seen before, and from now on
-        on its way."""
-        state = self._young.get(key)
-        if state is None:
-            state = self._old.get(key)
-            if state is None:
-                if len(self._young) >= RECENT:
-                    self._old, self._young = self._young, {}
-                self._young[key] = False
-        return state
-
-    def forget(self, key: bytes) -> None:
-        """It was not admitted after all."""
-        for generation in (self._young, self._old):  # the burst may have begun a new one
-            generation.pop(key, None)
-
-    def stored(self, key: bytes) -> None:
-        """On disk."""
-        for generation in (self._young, self._old):
-            if key in generation:
-                generation[key] = True
-
-
 class Intake:
     """See the module.
 
     gateway: its name, bound into every record. check_room: raises OutboxFull for a lane and a
-    size. on_judged: hears of every judgement and its time (UTC), also when the record is then
-    refused: an alarm must not depend on room. It does not raise.
+    size.
     """
 
     def __init__(
@@ -184,7 +173,7 @@ class Intake:
         epochs: Epochs,
         recent: RecentKeys,
         check_room: Callable[[Lane, int], None],
-        on_judged: Callable[[Judged, float], None],
+        book: Book,
         random: Callable[[int], bytes],
     ) -> None:
         self._gateway = gateway
@@ -193,7 +182,7 @@ class Intake:
         self._epochs = epochs
         self._recent = recent
         self._check_room = check_room
-        self._on_judged = on_judged
+        self._book = book
         self._ids = record.RecordIds(random(6))
         self.clock_quality = "synchronised"
         """A word for the gateway's clock, stored with each record."""
@@ -216,6 +205,8 @@ class Intake:
                     outcomes[one.place] = error
                     if one.key is not None:
                         self._recent.forget(one.key)
+                    if isinstance(error, PeerError):
+                        self._not_understood(one.device, error, wall)
                     continue
                 if outcome is None:
                     alive.append(one)
@@ -248,6 +239,7 @@ class Intake:
         if assignment is None:
             raise ForbiddenError(f"device {device} has been revoked")
         one.assignment = assignment
+        self._book.heard(device, assignment.patient, assignment.added, moment.now, moment.wall)
         if kind in _SEALED:
             if content_format not in FORMATS[kind]:
                 raise UnsupportedContentFormatError("use Content-Format 16 or 96 here")
@@ -266,12 +258,19 @@ class Intake:
             one.key = key
         return None
 
+    def _not_understood(self, device: str, error: PeerError, wall: float) -> None:
+        assignment = self._ward.assignment(device)
+        if assignment is not None:
+            self._book.refused(device, assignment.patient, str(error), wall)
+
     def _judge(self, one: _Work, moment: _Moment) -> None:
         """Triage; what nobody here can open has the lane that its node chose."""
-        declared = one.offer.kind in _DECLARED
+        declared = one.offer.kind in DECLARED
         one.name = self._ids.mint(moment.wall_ms)
         if one.pack is None:
             one.lane = Lane.EMERGENCY if declared else Lane.ROUTINE
+            patient = one.assignment.patient
+            self._book.sealed(one.name, patient, one.device, moment.wall, declared=declared)
             return
         assignment = one.assignment
         one.assessment = self._triage.assess(
@@ -284,7 +283,7 @@ class Intake:
         )
         one.lane = one.assessment.lane
         judged = _new(Judged, (one.name, assignment.patient, one.device, one.assessment))
-        self._on_judged(judged, moment.wall)
+        self._book.judged(judged, moment.wall)
 
     def _write(self, one: _Work, moment: _Moment) -> None:
         """The plaintext of the record."""

@@ -16,9 +16,10 @@ from gateway.dtls.records import SUITES
 from gateway.dtls.server import Config as DtlsConfig
 from gateway.dtls.server import Server
 from gateway.ingress.rate import Rates
-from gateway.intake import Intake, RecentKeys
+from gateway.intake import Intake
 from gateway.outbox.salvage import open_store
 from gateway.outbox.writer import Writer
+from gateway.recent_keys import RecentKeys
 from gateway.roster import secret
 from gateway.roster.devices import Devices
 from gateway.roster.recipients import Recipients
@@ -34,7 +35,7 @@ if TYPE_CHECKING:
     from gateway.clock import Clock
     from gateway.config.sections import Configuration, LimitsSection
     from gateway.dtls.credentials import Identity
-    from gateway.intake import Judged
+    from gateway.intake import Book
     from gateway.lane import Lane
     from gateway.outbox.writer import Config as OutboxConfig
     from gateway.workers.place import Place
@@ -75,7 +76,7 @@ def intake(
     *,
     recent: Sequence[bytes],
     check_room: Callable[[Lane, int], None],
-    on_judged: Callable[[Judged, float], None],
+    book: Book,
 ) -> Intake:
     """The clinical path. ``recent``: keys of messages that are stored already."""
     name = configuration.gateway.name
@@ -86,7 +87,7 @@ def intake(
         epochs=Epochs(configuration.epochs, name, identity.key, identity.certificate, os.urandom),
         recent=RecentKeys(recent),
         check_room=check_room,
-        on_judged=on_judged,
+        book=book,
         random=os.urandom,
     )
 

@@ -34,7 +34,14 @@ ROWS = [
     ["gateway.outbox", "gateway.dtls"],
     ["gateway.vitals"],
     ["gateway.coap", "gateway.senml", "gateway.cose", "certs"],
-    ["gateway.endpoint", "gateway.registry", "gateway.lane", "gateway.clock", "gateway.errors"],
+    [
+        "gateway.endpoint",
+        "gateway.registry",
+        "gateway.lane",
+        "gateway.clock",
+        "gateway.errors",
+        "gateway.recent_keys",
+    ],
 ]
 RANK = {room: rank for rank, row in enumerate(ROWS) for room in row}
 
@@ -44,6 +51,7 @@ PURE = [
     "gateway.cose",
     "gateway.vitals",
     "gateway.intake",
+    "gateway.recent_keys",
     "gateway.delivery.retry",
     "gateway.delivery.breaker",
     "gateway.delivery.lanes",

@@ -42,6 +42,9 @@ class Kind(StrEnum):
     SEALED_ALARM = "sealed_alarm"
 
 
+DECLARED: Final = (Kind.ALARM, Kind.SEALED_ALARM)
+"""What the node itself calls an emergency."""
+
 PATHS: Final[dict[tuple[str, ...], Kind]] = {
     ("vitals",): Kind.VITALS,
     ("v",): Kind.VITALS,

@@ -8,6 +8,7 @@ from pathlib import Path
 from gateway.cose import epochs
 from gateway.dtls import server
 from gateway.outbox import writer
+from gateway.vitals import silence
 
 MOST_WORKERS = 64
 
@@ -76,3 +77,4 @@ class Configuration:
     limits: LimitsSection = field(default_factory=LimitsSection)
     outbox: writer.Config = field(default_factory=writer.Config)
     epochs: epochs.Config = field(default_factory=epochs.Config)
+    silence: silence.Config = field(default_factory=silence.Config)

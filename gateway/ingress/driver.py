@@ -50,7 +50,6 @@ _WORK_S: Final = 0.002
 upload needs some turns, and is to start within 100 ms also when there is always more to do."""
 
 _new = tuple.__new__  # see gateway.intake
-_DECLARED: Final = (fastlane.Kind.ALARM, fastlane.Kind.SEALED_ALARM)
 
 
 class Driver:
@@ -125,7 +124,7 @@ class Driver:
                     if self._lane is not None and not association.closed:
                         self._lane.receive(association.endpoint, plaintext, now)
                 elif self._is_new(association, telemetry, plaintext, now):
-                    if telemetry.kind in _DECLARED:
+                    if telemetry.kind in fastlane.DECLARED:
                         urgent.append((association, telemetry))
                     elif not self._backlog.put(association, telemetry):
                         self._exchanges.forget(association.endpoint.association, telemetry.mid)
@@ -207,7 +206,7 @@ class Driver:
         refused: dict[int, Exception] = {}
         for place, (endpoint, kind, _, _) in enumerate(offers):
             # A declared emergency has a bucket of its own: limited, but never to zero by routine.
-            rates = self._emergency_rates if kind in _DECLARED else self._rates
+            rates = self._emergency_rates if kind in fastlane.DECLARED else self._rates
             if self.refusing is not None:
                 refused[place] = OutboxFull(self.refusing, RETRY_AFTER_STOP_S)
             elif rates.over(endpoint.device, now):

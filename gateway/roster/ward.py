@@ -58,6 +58,11 @@ class Ward:
             raise ConfigError(problems)
         return changed
 
+    def is_current(self, device: str, patient: str, added: str) -> bool:
+        """Whether it is still the device that was entered then, on this patient."""
+        found = self.assignment(device)
+        return found is not None and (found.patient, found.added) == (patient, added)
+
     def assignment(self, device: str) -> Assignment | None:
         """None for a device that is unknown or revoked."""
         found = self._assignments.get(device)

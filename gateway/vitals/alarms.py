@@ -1,6 +1,7 @@
 """The table of alarms: an emergency finding becomes an alarm with a beginning and an end.
 
-An alarm belongs to a patient and a rule: what two devices of a patient find by one rule is one
+An alarm belongs to a patient and a rule (a technical one to a device: see
+:mod:`gateway.vitals.technical`): what two devices of a patient find by one rule is one
 alarm. It is raised by the record that first shows the finding, whose id becomes the alarm's, and
 resolved by the first later record of that patient without it.
 
@@ -79,11 +80,23 @@ class Alarms:
                     wall,
                     None,
                 )
-                evicted = self._add(alarm)
-                if evicted is not None:
-                    changed.insert(0, evicted._replace(resolved=wall))
-                changed.append(alarm)
+                changed += self.add(alarm)
         return changed
+
+    def add(self, alarm: Alarm) -> list[Alarm]:
+        """The alarms that change because of one that says nothing of the patient's others."""
+        if alarm.rule in self._active.get(alarm.patient, ()):
+            return []
+        evicted = self._add(alarm)
+        if evicted is None:
+            return [alarm]
+        return [evicted._replace(resolved=alarm.raised), alarm]
+
+    def resolve(self, patient: str, rule: str, wall: float) -> list[Alarm]:
+        """The alarm that is over, if there was one."""
+        if rule not in self._active.get(patient, ()):
+            return []
+        return [self._remove(patient, rule)._replace(resolved=wall)]
 
     def active(self) -> list[Alarm]:
         """Those whose condition holds, oldest first."""

@@ -12,7 +12,7 @@ import logging
 from collections import Counter, defaultdict
 from typing import TYPE_CHECKING, Final, NamedTuple
 
-from gateway.coap.fastlane import Kind
+from gateway.coap.fastlane import DECLARED
 from gateway.errors import OutboxError, OutboxFull
 from gateway.ingress.batch import RETRY_AFTER_STOP_S, Handed, tally
 from gateway.intake import Admitted, Outcome, Repeated
@@ -38,9 +38,6 @@ _log = logging.getLogger("workers")
 
 _RETRY_ROSTER_S: Final = 2.0
 """Max-Age of 5.03 while two workers have read different rosters: each looks every second."""
-
-
-_DECLARED: Final = (Kind.ALARM, Kind.SEALED_ALARM)
 
 
 class Owed(NamedTuple):
@@ -118,7 +115,7 @@ class Homes:
             if at is None or at == self._place.number:
                 mine.append(offer)
                 continue
-            link = self._links[at, offer.kind in _DECLARED]
+            link = self._links[at, offer.kind in DECLARED]
             refusal = link.refusal()
             if refusal is not None:
                 found[place] = refusal

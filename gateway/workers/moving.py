@@ -4,7 +4,8 @@ Done before anything else is started, from outbox to outbox, once for a change: 
 folder says for how many workers it was done. A crash in between costs nothing, because a move
 begins with the copy and can be done again.
 
-What moves is what would be missed or would stay for ever: the alarms whose condition holds. Records
+What moves is what would be missed or would stay for ever: the alarms whose condition holds, and the
+watch over devices. An alarm of a worker's own deliveries stays with its outbox. Records
 that wait stay where they are and are delivered from there (:mod:`gateway.workers.leftovers`). The
 keys of repeated messages stay too, because they do not say whose they are: a message that a moved
 patient's device repeats across the change is stored twice, which is the price.
@@ -17,7 +18,7 @@ import os
 from collections import defaultdict
 from typing import TYPE_CHECKING, Final
 
-from gateway.alarm_book import open_alarm
+from gateway.alarm_book import open_kept
 from gateway.errors import ConfigError
 from gateway.outbox.offline import offline
 from gateway.roster.secret import alarm_key, pseudonym, pseudonym_key
@@ -53,16 +54,16 @@ def settle(state: Path, count: int, secret: bytes, wall: float) -> None:
 
 
 def _move(state: Path, count: int, secret: bytes, at_ms: int) -> int:
-    """Alarms to the outboxes of their patients' homes; how many."""
+    """Alarms and watches to the outboxes of their patients' homes; how many."""
     seal, names = alarm_key(secret), pseudonym_key(secret)
     arriving: defaultdict[Path, list[_Stored]] = defaultdict(list)
     leaving: defaultdict[Path, list[_Stored]] = defaultdict(list)
     for path in outboxes(state):
         for stored in _alarms(path):
-            alarm = open_alarm(seal, *stored)
-            if alarm is None:
+            kept = open_kept(seal, *stored)
+            if kept is None or not kept.patient:
                 continue
-            at = outbox_path(state, home(pseudonym(names, alarm.patient), count))
+            at = outbox_path(state, home(pseudonym(names, kept.patient), count))
             if at != path:
                 arriving[at].append(stored)
                 leaving[path].append(stored)

@@ -22,6 +22,7 @@ from typing import TYPE_CHECKING, Any
 import packs
 
 from certs import files
+from gateway.alarm_book import AlarmBook
 from gateway.coap import fastlane
 from gateway.coap.exchanges import Exchanges
 from gateway.coap.numbers import EXCHANGE_LIFETIME, Code
@@ -34,9 +35,10 @@ from gateway.dtls.server import Config as DtlsConfig
 from gateway.dtls.server import Server
 from gateway.ingress.addresses import LENGTH, Names, Paths
 from gateway.ingress.mmsg import INBOX, Inbox, Outbox
-from gateway.intake import Intake, Offer, RecentKeys
+from gateway.intake import Intake, Offer
 from gateway.lane import Lane
 from gateway.outbox.store import Store
+from gateway.recent_keys import RecentKeys
 from gateway.roster.devices import Devices
 from gateway.roster.recipients import Recipients
 from gateway.roster.ward import Ward
@@ -86,7 +88,7 @@ class Walk:
             epochs=others,
             recent=RecentKeys(()),
             check_room=lambda lane, size: None,
-            on_judged=lambda judged, wall: None,
+            book=AlarmBook(bytes(32), os.urandom, lambda kept, gone: None),
             random=os.urandom,
         )
         self._store = Store(folder / "walk.db")

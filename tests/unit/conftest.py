@@ -12,11 +12,13 @@ from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 from certs import files
 from certs.authority import Authority
 from certs.profiles import GATEWAY
+from gateway.alarm_book import AlarmBook
 from gateway.cose import encrypt0, record
 from gateway.cose.envelope import open_envelope_untrusted
 from gateway.cose.epochs import Config as EpochsConfig
 from gateway.cose.epochs import Epochs
-from gateway.intake import Intake, Judged, RecentKeys
+from gateway.intake import Intake
+from gateway.recent_keys import RecentKeys
 from gateway.roster.devices import Devices, new_device
 from gateway.roster.files import change
 from gateway.roster.recipients import Recipients
@@ -94,7 +96,7 @@ class Desk:
         *,
         recent: Iterable[bytes] = (),
         check_room: Callable[[Lane, int], None] = lambda lane, size: None,
-        on_judged: Callable[[Judged, float], None] = lambda judged, wall: None,
+        book: AlarmBook | None = None,
     ) -> Intake:
         return Intake(
             gateway="gateway",
@@ -103,7 +105,7 @@ class Desk:
             epochs=Epochs(EpochsConfig(), "gateway", self.key, self.certificate, os.urandom),
             recent=RecentKeys(recent),
             check_room=check_room,
-            on_judged=on_judged,
+            book=book or AlarmBook(bytes(32), os.urandom, lambda kept, gone: None),
             random=os.urandom,
         )
 

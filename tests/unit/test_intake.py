@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import os
 from typing import TYPE_CHECKING, Any
 
 import cbor2
 import pytest
 
+from gateway.alarm_book import AlarmBook
 from gateway.coap.fastlane import Kind
 from gateway.cose import encrypt0
 from gateway.endpoint import Endpoint
@@ -18,8 +20,9 @@ from gateway.errors import (
     SealError,
     UnsupportedContentFormatError,
 )
-from gateway.intake import RECENT, Admitted, Intake, Judged, Offer, RecentKeys, Repeated
+from gateway.intake import Admitted, Intake, Judged, Offer, Repeated
 from gateway.lane import Lane
+from gateway.recent_keys import RECENT, RecentKeys
 from gateway.roster.devices import new_device
 from gateway.vitals.assessment import Priority
 
@@ -43,14 +46,25 @@ class Room:
             raise OutboxFull("no room")
 
 
+class Book(AlarmBook):
+    """Keeps what it was told."""
+
+    def __init__(self) -> None:
+        super().__init__(bytes(32), os.urandom, lambda kept, gone: None)
+        self.told: list[Judged] = []
+
+    def judged(self, judged: Judged, wall: float) -> None:
+        self.told.append(judged)
+        AlarmBook.judged(self, judged, wall)
+
+
 class Bench:
     def __init__(self, desk: Desk) -> None:
         self.desk = desk
         self.room = Room()
-        self.judged: list[Judged] = []
-        self.intake: Intake = desk.intake(
-            check_room=self.room.check, on_judged=lambda judged, wall: self.judged.append(judged)
-        )
+        self.book = Book()
+        self.judged = self.book.told
+        self.intake: Intake = desk.intake(check_room=self.room.check, book=self.book)
         self.now = 1000.0
 
     def burst(self, *offers: Offer) -> list[Any]:
@@ -376,3 +390,51 @@ def test_a_device_that_comes_back_for_another_patient_is_another(bench: Bench) -
     again = bench.admit(counted(1))
     assert isinstance(again, Admitted)
     assert again.entry.patient != first.entry.patient
+
+
+def test_every_message_of_a_device_in_the_roster_is_heard(bench: Bench) -> None:
+    """Stored, repeated, refused or without room: it is alive, and watched from the first on."""
+    silence = bench.book.silence
+    bench.room.full.update(Lane)
+    bench.burst(Offer(BED, Kind.VITALS, 110, b'[{"n":"hr","u":"1/min","v":72}]'))
+    assert len(silence) == 1
+    bench.now += 1000
+    assert len(silence.sweep(bench.now)) == 1
+    bench.burst(Offer(BED, Kind.VITALS, 110, b"nonsense"))
+    assert silence.sweep(bench.now + 1) == []
+    bench.burst(Offer(Endpoint("stranger", 9), Kind.VITALS, 110, b"[]"))
+    assert len(silence) == 1
+
+
+@pytest.mark.parametrize(
+    "payload",
+    [
+        b"nonsense",
+        b'[{"n":"hr","u":"1/min","v":-1}]',
+        b'[{"n":"hr","u":"1/min","v":NaN}]',
+        b'[{"n":"spo2","u":"%","v":97}]',
+    ],
+)
+def test_vitals_that_cannot_be_understood_are_a_technical_alarm(
+    bench: Bench, payload: bytes
+) -> None:
+    """And never normal, until the next pack that can be."""
+    bench.burst(Offer(BED, Kind.VITALS, 110, payload))
+    [alarm] = bench.book.active()
+    assert (alarm.rule, alarm.device, alarm.patient) == ("unreadable", BED.device, "P1")
+    assert bench.judged == []
+    bench.burst(Offer(BED, Kind.VITALS, 110, b'[{"n":"hr","u":"1/min","v":72}]'))
+    assert bench.book.active() == []
+
+
+def test_a_message_without_room_was_understood_all_the_same(bench: Bench) -> None:
+    bench.room.full.update(Lane)
+    bench.burst(Offer(BED, Kind.VITALS, 110, b'[{"n":"hr","u":"1/min","v":72}]'))
+    assert bench.book.active() == []
+
+
+def test_an_emergency_that_the_node_has_sealed_is_an_alarm(bench: Bench) -> None:
+    bench.burst(Offer(BED, Kind.SEALED_ALARM, 16, b"\x83\x40\xa0\x40"))
+    assert [alarm.rule for alarm in bench.book.active()] == ["declared_sealed"]
+    bench.burst(Offer(BED, Kind.SEALED, 16, b"\x83\x40\xa0\x40"))
+    assert bench.book.active() == []

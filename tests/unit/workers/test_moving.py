@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from gateway.alarm_book import AlarmBook, open_alarm
+from gateway.alarm_book import AlarmBook, open_kept
 from gateway.errors import OutboxError
 from gateway.intake import Judged
 from gateway.outbox.salvage import open_store
@@ -50,7 +50,7 @@ def _kept(state: Path) -> dict[int, set[str]]:
     for number in range(8):
         if outbox_path(state, number) in outboxes(state):
             store = open_store(outbox_path(state, number))
-            opened = [open_alarm(secret.alarm_key(SECRET), *one) for one in store.alarms.all()]
+            opened = [open_kept(secret.alarm_key(SECRET), *one) for one in store.alarms.all()]
             found[number] = {alarm.patient for alarm in opened if alarm is not None}
             assert len(opened) == len(found[number])
             store.close()

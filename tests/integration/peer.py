@@ -94,6 +94,11 @@ class Peer:
     def close(self) -> None:
         self._socket.close()
 
+    def say_goodbye(self) -> None:
+        """close_notify, if there is an association."""
+        if self._client is not None and self._client.association is not None:
+            self.send(self._client.association.close())
+
     # -- datagrams
 
     def send(self, datagram: bytes) -> None:
@@ -144,11 +149,11 @@ class Peer:
     def say(self, plaintext: bytes) -> None:
         self.send(self.protect(plaintext))
 
-    def hear(self) -> bytes:
+    def hear(self, within_s: float = WITHIN_S) -> bytes:
         """The next plaintext."""
         assert self._client is not None
         while not self._heard:
-            datagram = self.receive()
+            datagram = self.receive(within_s)
             assert datagram is not None, "no answer"
             self._heard += self._client.receive(datagram, time.monotonic())
         return self._heard.pop(0)

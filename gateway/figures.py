@@ -59,7 +59,7 @@ def status(
         "clock": timekeeping.status(),
         "associations": len(server.associations()),
         "half_open": server.half_open(),
-        "dtls": dict(server.counts),
+        "dtls": {**server.counts, "dropped_unauthentic": server.unauthentic()},
         "messages": dict(driver.counts + others),
         "exchanges": {"reused": exchanges.reused, "shed": exchanges.shed},
         "aiocoap_lane": dict(lane.counts),

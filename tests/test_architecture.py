@@ -61,6 +61,7 @@ PURE = [
     "gateway.dtls.credentials",
     "gateway.dtls.flights",
     "gateway.dtls.handshake",
+    "gateway.dtls.hosts",
     "gateway.dtls.records",
     "gateway.dtls.server",
     "gateway.workers.totals",

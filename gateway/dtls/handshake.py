@@ -8,6 +8,8 @@ Why the Finished is checked here: OpenSSL drops a Finished that fails its MAC wi
 the peer of a wrong key waits for a minute and a half. The record keys are known as soon as
 ClientKeyExchange has been processed, so we can tell a wrong key from a reordered datagram and
 answer with a fatal alert, the same for an unknown identity and a wrong key (RFC 4279 section 2).
+Not at once: anybody can send a record that fails, from an address that is not theirs. The node's
+own Finished, if there is one, is on its way then, and has a second to arrive.
 """
 
 from __future__ import annotations
@@ -53,6 +55,9 @@ _LONGEST_MESSAGE: Final = 4096
 """A chain of two certificates takes half of it. OpenSSL keeps 100 KB, of ten messages ahead at
 once: a megabyte for each peer that has a cookie and nothing else."""
 
+_DOUBT_S: Final = 1.0
+"""From a Finished that fails authentication to the alert, unless one that does not comes first."""
+
 _MESSAGE_HEADER: Final = 12
 _EARLY_RECORDS: Final = 4
 _HELD_RECORDS: Final = 2
@@ -61,13 +66,17 @@ _DECRYPT_ERROR: Final = bytes((2, 51))
 
 
 class HandshakeOver(DtlsError):
-    """The handshake failed. ``datagrams`` tells the peer why, if it may know."""
+    """The handshake failed. ``datagrams`` tells the peer why, if it may know; ``alert`` is the
+    description of the alert in them (RFC 5246 section 7.2), None without."""
 
     kind = "handshake"
 
     def __init__(self, why: str, datagrams: list[bytes]) -> None:
         super().__init__(why)
         self.datagrams = datagrams
+        records = [one for datagram in datagrams for one in split_untrusted(datagram)]
+        alerts = [one[HEADER_LENGTH + 1] for one in records if _is_clear_alert(one)]
+        self.alert = alerts[-1] if alerts else None
 
 
 class Handshake:
@@ -91,6 +100,7 @@ class Handshake:
         self._interval = FIRST_RETRANSMIT_S
         self._timer = now + FIRST_RETRANSMIT_S
         self._sent = now
+        self._doubt: float | None = None
         self.started = now
         self.early: list[bytes] = []
         """Application records that overtook the end of the handshake; open them afterwards."""
@@ -113,8 +123,8 @@ class Handshake:
                 if protected and len(self.early) < _EARLY_RECORDS:
                     self.early.append(record)
             elif protected:
-                if len(self._held) < _HELD_RECORDS:
-                    self._held.append(record)
+                # The newest: what a forger sends ahead must not keep the node's own out.
+                self._held = [*self._held[1 - _HELD_RECORDS :], record]
             elif record[3:5] == b"\0\0" and (
                 content_type in (CHANGE_CIPHER_SPEC, ALERT)
                 or (content_type == HANDSHAKE and _longest_message(record) <= _LONGEST_MESSAGE)
@@ -135,10 +145,16 @@ class Handshake:
 
     def get_timer(self) -> float:
         """When ``handle_timer`` wants to be called, in monotonic seconds."""
-        return self._timer
+        return self._timer if self._doubt is None else min(self._timer, self._doubt + _DOUBT_S)
 
     def handle_timer(self, now: float) -> list[bytes]:
-        """Send the last flight again, with doubled patience."""
+        """Send the last flight again, with doubled patience.
+
+        Raises HandshakeOver when the peer has shown a wrong key, and had time to show a right one.
+        """
+        if self._doubt is not None and now >= self._doubt + _DOUBT_S:
+            alert = HEADER.pack(ALERT, DTLS_1_2, 0, len(_DECRYPT_ERROR)) + _DECRYPT_ERROR
+            raise HandshakeOver("unknown identity or wrong key", self._stamper.stamp([alert]))
         if now < self._timer:
             return []
         self._interval = min(2 * self._interval, LONGEST_RETRANSMIT_S)
@@ -147,6 +163,10 @@ class Handshake:
     def done(self) -> bool:
         """Whether ``associate`` may be called."""
         return self._engine.done()
+
+    def doubtful(self) -> bool:
+        """Whether a Finished has come that was not made with the key, and no other yet."""
+        return self._doubt is not None
 
     def device(self) -> str | None:
         """Whose key the peer has named, not yet proven; None before that."""
@@ -195,8 +215,10 @@ class Handshake:
         out: list[bytes] = []
         held, self._held = self._held, []
         for record in held:
-            if opener is not None:
-                self._check_key(record, opener)
+            if opener is not None and not _authentic(record, opener):
+                if self._doubt is None:
+                    self._doubt = now
+                continue
             self._consumed.append(int.from_bytes(record[5:11], "big"))
             out += self._feed(record, now)
         return out
@@ -215,15 +237,6 @@ class Handshake:
             else:
                 self._opener = Opener(keys.suite, keys.server_key, keys.server_salt)
         return self._opener
-
-    def _check_key(self, record: bytes, opener: Opener) -> None:
-        try:
-            opener.authenticate_untrusted(record)
-        except DtlsError:
-            alert = HEADER.pack(ALERT, DTLS_1_2, 0, len(_DECRYPT_ERROR)) + _DECRYPT_ERROR
-            raise HandshakeOver(
-                "unknown identity or wrong key", self._stamper.stamp([alert])
-            ) from None
 
     def _collect(self, now: float) -> list[bytes]:
         written = self._engine.flight()
@@ -251,3 +264,15 @@ def _longest_message(record: bytes) -> int:
         longest = max(longest, int.from_bytes(record[at + 1 : at + 4], "big"))
         at += _MESSAGE_HEADER + int.from_bytes(record[at + 9 : at + 12], "big")
     return longest
+
+
+def _authentic(record: bytes, opener: Opener) -> bool:
+    try:
+        opener.authenticate_untrusted(record)
+    except DtlsError:
+        return False
+    return True
+
+
+def _is_clear_alert(record: bytes) -> bool:
+    return record[0] == ALERT and record[3:5] == b"\0\0" and len(record) == HEADER_LENGTH + 2

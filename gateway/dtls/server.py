@@ -7,7 +7,8 @@ collects in ``outgoing``, what it did in ``events``. The rules:
 - A new hello from a known address opens a second handshake beside the old association, which
   lives until the new one has finished (RFC 6347 section 4.2.8): a spoofer on the path cannot evict
   a node.
-- Half-open handshakes are capped, the oldest of the busiest host goes, and end at a deadline.
+- Half-open handshakes are capped, the oldest of the busiest host goes, and end at a deadline. A
+  host whose handshakes fail too often has to wait (hosts.py).
   Associations are capped, the longest silent goes; one device has at most a few, so it cannot push
   others out.
 - Nothing but an authentic alert, silence or the operator ends an association.
@@ -23,6 +24,7 @@ from typing import TYPE_CHECKING, Final, NamedTuple, Protocol
 
 from gateway.dtls import cookie
 from gateway.dtls.handshake import DEADLINE_S, Handshake, HandshakeOver
+from gateway.dtls.hosts import Failures, Networks, networks, oldest_of_the_busiest
 from gateway.dtls.records import (
     ALERT,
     APPLICATION_DATA,
@@ -41,13 +43,27 @@ if TYPE_CHECKING:
     from gateway.dtls.engines import Engine
 
 HALF_OPEN: Final = 256
-"""Handshakes under way at once: 22 KiB each while OpenSSL holds them."""
+"""Handshakes under way at once, while OpenSSL holds 65 to 110 KiB for each: 28 MiB at worst, and at
+200 ms a round trip 600 new nodes a second."""
 
 EVENTS: Final = 4096
 """Kept for the caller beyond one for each association: all may end in one sweep, and what the
 caller does not hear of it keeps."""
 _PROTOCOL_VERSION: Final = bytes((2, 70))
 """fatal, protocol_version (RFC 5246 section 7.2.2)."""
+
+_REFUSALS: Final = {
+    42: "certificate refused, bad_certificate",
+    43: "certificate refused, unsupported_certificate",
+    44: "certificate refused, certificate_revoked",
+    45: "certificate refused, certificate_expired",
+    46: "certificate refused, certificate_unknown",
+    48: "certificate refused, unknown_ca",
+    51: "unknown identity or wrong key",
+}
+"""By the alert that is sent (RFC 5246 section 7.2.2)."""
+_WORDS: Final = 80
+"""Characters of a reason that are kept."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -79,6 +95,14 @@ class Event(NamedTuple):
     why: str
 
 
+class Refused(NamedTuple):
+    """Handshakes that were refused for one reason, for whoever looks after the ward."""
+
+    times: int
+    last: str
+    """Whose it was that came last, in words. A peer may have chosen some of them."""
+
+
 class EngineFactory(Protocol):
     """Makes the server side of one handshake (engines/)."""
 
@@ -88,6 +112,7 @@ class EngineFactory(Protocol):
 class _Pending(NamedTuple):
     handshake: Handshake
     hello: bytes
+    networks: Networks
 
 
 class Server:
@@ -116,6 +141,9 @@ class Server:
         self.events: deque[Event] = deque(maxlen=EVENTS + config.associations)
         self.counts: Counter[str] = Counter()
         """How often what happened: cookies, handshakes, drops by cause."""
+        self.refused: dict[str, Refused] = {}
+        """By reason, of which there are a few."""
+        self._failures = Failures()
 
     def receive(
         self, datagram: bytes, path: Path, now: float
@@ -158,6 +186,8 @@ class Server:
         return association, plaintexts
 
     def _hello_untrusted(self, datagram: bytes, path: Path, now: float) -> None:
+        if not path.address[1]:
+            raise DtlsError("nobody can be answered at port 0 (RFC 768)")
         hello = cookie.decode_client_hello_untrusted(datagram)
         address = f"{path.listener} {path.address}".encode()
         if not self._cookies.valid(hello, address, now):
@@ -168,8 +198,13 @@ class Server:
         if pending is not None and pending.hello == hello.rest:
             self._send(pending.handshake.repeated(now), path)
             return
+        within = networks(path.address[0])
+        if path not in self._associations and self._failures.too_many(within.host, now):
+            # No answer: the hello comes again, less and less often.
+            self._refuse("too many failures of one host", f"somebody at {path.address[0]}")
+            return
         if pending is None and len(self._pending) >= HALF_OPEN:
-            self._evict_half_open()
+            self._evict_half_open(now)
         handshake = Handshake(
             self._engines.engine(self._config.mtu),
             server=True,
@@ -178,16 +213,31 @@ class Server:
             now=now,
         )
         self._pending.pop(path, None)
-        self._pending[path] = _Pending(handshake, hello.rest)
+        self._pending[path] = _Pending(handshake, hello.rest, within)
         self._advance(handshake, datagram, path, now)
 
-    def _evict_half_open(self) -> None:
-        """Make room: the oldest goes of the host that has most under way, so that one host with
-        many ports pushes out its own and not the nodes."""
-        hosts = Counter(path.address[0] for path in self._pending)
-        ((most, _),) = hosts.most_common(1)
-        del self._pending[next(path for path in self._pending if path.address[0] == most)]
+    def _evict_half_open(self, now: float) -> None:
+        """Make room. A handshake with a wrong key that has not been told so yet has failed."""
+        path = oldest_of_the_busiest((at, one.networks) for at, one in self._pending.items())
+        pending = self._pending.pop(path)
         self.counts["half_open_evicted"] += 1
+        if pending.handshake.doubtful():
+            self._failures.add(pending.networks.host, now)
+
+    def _failed(self, path: Path, over: HandshakeOver, now: float) -> None:
+        pending = self._pending.pop(path)
+        self._send(over.datagrams, path)
+        self.counts["handshakes_failed"] += 1
+        self._failures.add(pending.networks.host, now)
+        who = pending.handshake.device() or "somebody"
+        reason = _REFUSALS.get(over.alert or 0)
+        if reason is None:
+            reason, who = "handshake failed", f"{who}, {str(over)[:_WORDS]},"
+        self._refuse(reason, f"{who} at {path.address[0]}")
+
+    def _refuse(self, reason: str, last: str) -> None:
+        before = self.refused.get(reason)
+        self.refused[reason] = Refused(1 if before is None else before.times + 1, last)
 
     def _advance(
         self, handshake: Handshake, datagram: bytes, path: Path, now: float
@@ -195,9 +245,7 @@ class Server:
         try:
             self._send(handshake.receive_untrusted(datagram, now), path)
         except HandshakeOver as over:
-            self._send(over.datagrams, path)
-            del self._pending[path]
-            self.counts["handshakes_failed"] += 1
+            self._failed(path, over, now)
             return None
         if not handshake.done():
             return None
@@ -249,8 +297,12 @@ class Server:
             if now - pending.handshake.started > DEADLINE_S:
                 del self._pending[path]
                 self.counts["handshakes_timed_out"] += 1
-            else:
+                continue
+            try:
                 self._send(pending.handshake.handle_timer(now), path)
+            except HandshakeOver as over:
+                self._failed(path, over, now)
+        self._failures.sweep(now)
         oldest = now - self._config.idle_timeout_s
         for association in [one for one in self._associations.values() if one.heard < oldest]:
             self._remove(association, "idle")
@@ -279,3 +331,9 @@ class Server:
     def half_open(self) -> int:
         """Handshakes under way."""
         return len(self._pending)
+
+    def unauthentic(self) -> int:
+        """Records of associations that failed authentication. They are not limited: a forger could
+        shut out a node with that, and each costs a microsecond or two."""
+        living = sum(one.failed_records for one in self._associations.values())
+        return self.counts["dropped_unauthentic"] + living

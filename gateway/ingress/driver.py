@@ -21,8 +21,10 @@ from gateway.errors import OutboxError, OutboxFull, TooManyRequestsError
 from gateway.ingress.answers import Answers
 from gateway.ingress.backlog import Backlog
 from gateway.ingress.batch import RETRY_AFTER_STOP_S, Batch, Handed, Waiting, tally
+from gateway.ingress.refusals import Refusals
 from gateway.intake import Admitted, Offer, Repeated
 from gateway.lane import Lane
+from gateway.telemetry import log
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -84,6 +86,7 @@ class Driver:
         self._later = later
         self._answers = Answers(exchanges, server, send)
         self._backlog = Backlog()
+        self._refusals = Refusals(server)
         self._called_later = False
         self._associations: dict[int, Association] = {}
         self._lane: AiocoapLane | None = None
@@ -290,6 +293,8 @@ class Driver:
         if self._lane is not None:
             self._lane.sweep(now)
         self._flush()
+        self._refusals.sweep(now)
+        log.tell_left_out()
 
     def _flush(self) -> None:
         self._answers.flush()

@@ -33,6 +33,10 @@ RECEIVE_BUFFER: Final = 8 << 20
 
 _SO_RCVBUFFORCE: Final = 33
 """As SO_RCVBUF, beyond net.core.rmem_max; needs CAP_NET_ADMIN (man 7 socket)."""
+_IP_MULTICAST_ALL: Final = 49
+_IPV6_MULTICAST_ALL: Final = 29
+"""Whether a socket hears groups that it has not joined (man 7 ip). At first it does, on a wildcard
+address, and every host is in the group of all hosts."""
 _SO_MEMINFO: Final = 55
 _MEMINFO: Final = Struct("=9I")
 _DROPS: Final = 8
@@ -200,6 +204,11 @@ def _bind(place: str, *, shared: bool = False) -> socket.socket:
         if family == socket.AF_INET6:
             # So that "[::]:5684" and "0.0.0.0:5684" can stand side by side.
             one.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
+            with contextlib.suppress(OSError):  # before Linux 4.20
+                one.setsockopt(socket.IPPROTO_IPV6, _IPV6_MULTICAST_ALL, 0)
+        else:
+            # DTLS is for two (RFC 7252 section 9.1): nobody is answered who asked everybody.
+            one.setsockopt(socket.IPPROTO_IP, _IP_MULTICAST_ALL, 0)
         try:
             one.setsockopt(socket.SOL_SOCKET, _SO_RCVBUFFORCE, RECEIVE_BUFFER)
         except OSError:

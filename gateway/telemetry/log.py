@@ -1,7 +1,8 @@
 """Logs: logfmt on standard error, never a payload, a key or a patient.
 
 A flood of one kind of event must not become a flood of lines: each message text (not its values)
-is written at most once a second, and the next line of that kind says how many were left out.
+is written at most once a second, and the next line of that kind says how many were left out. When
+none comes, :func:`tell_left_out` says it.
 """
 
 from __future__ import annotations
@@ -9,33 +10,56 @@ from __future__ import annotations
 import logging
 import sys
 import time
-from typing import Final
+from typing import Final, NamedTuple, TextIO
 
 _QUIET_S: Final = 1.0
 _KINDS: Final = 1024
 
-_EACH: Final = frozenset({"alarms"})
+_EACH: Final = frozenset({"alarms", "dtls"})
 """Rooms whose lines count as one kind only when they say the same: an alarm of another device is
-another event. Triage bounds them: a patient has few conditions, with hysteresis."""
+another event, and so is a refusal for another reason. They are bounded elsewhere: a patient has few
+conditions, with hysteresis, and a reason is told once a minute (ingress/refusals.py)."""
+
+
+class _Kind(NamedTuple):
+    written: float
+    """Monotonic seconds of its last line."""
+    left_out: int
+    level: int
+    room: str
 
 
 class _OncePerSecond(logging.Filter):
     def __init__(self) -> None:
         super().__init__()
-        self._seen: dict[str, tuple[float, int]] = {}
+        self._seen: dict[str, _Kind] = {}
 
     def filter(self, record: logging.LogRecord) -> bool:
         now = time.monotonic()
         kind = record.getMessage() if record.name in _EACH else str(record.msg)
-        last, left_out = self._seen.get(kind, (float("-inf"), 0))
-        if now - last < _QUIET_S:
-            self._seen[kind] = (last, left_out + 1)
+        last = self._seen.get(kind)
+        if last is not None and now - last.written < _QUIET_S:
+            self._seen[kind] = last._replace(left_out=last.left_out + 1)
             return False
         if len(self._seen) >= _KINDS:
             self._seen.clear()
-        self._seen[kind] = (now, 0)
-        record.left_out = left_out
+        self._seen[kind] = _Kind(now, 0, record.levelno, record.name)
+        record.left_out = 0 if last is None else last.left_out
         return True
+
+    def take_left_out(self) -> list[logging.LogRecord]:
+        """A line for each kind of which more came after its last line, and nothing since."""
+        before = time.monotonic() - 2 * _QUIET_S
+        lines = []
+        for kind, one in list(self._seen.items()):  # other threads log meanwhile
+            if one.written < before:
+                self._seen.pop(kind, None)
+            if one.written < before and one.left_out:
+                text = f"and more like this: {kind}"
+                line = logging.LogRecord(one.room, one.level, "", 0, text, (), None)
+                line.left_out = one.left_out
+                lines.append(line)
+        return lines
 
 
 class _Logfmt(logging.Formatter):
@@ -60,6 +84,25 @@ class _Logfmt(logging.Formatter):
         return line
 
 
+class _Handler(logging.StreamHandler[TextIO]):
+    """To standard error, each kind once a second."""
+
+    def __init__(self, worker: int | None) -> None:
+        super().__init__(sys.stderr)
+        self.setFormatter(_Logfmt(worker))
+        self._kinds = _OncePerSecond()
+        self.addFilter(self._kinds)
+
+    def tell_left_out(self) -> None:
+        lines = self._kinds.take_left_out()
+        self.acquire()
+        try:
+            for line in lines:
+                self.emit(line)
+        finally:
+            self.release()
+
+
 def _printable(text: str) -> str:
     """Words of a peer must not move the cursor, nor begin a line, on the terminal that shows
     them."""
@@ -68,10 +111,7 @@ def _printable(text: str) -> str:
 
 def configure(level: int = logging.INFO, worker: int | None = None) -> None:
     """Send the log of the whole process to standard error. ``worker``: which of several it is."""
-    handler = logging.StreamHandler(sys.stderr)
-    handler.setFormatter(_Logfmt(worker))
-    handler.addFilter(_OncePerSecond())
-    logging.basicConfig(level=level, handlers=[handler], force=True)
+    logging.basicConfig(level=level, handlers=[_Handler(worker)], force=True)
     # What no line shows is not looked for either: it was 40% of the cost of a line that is left out
     # ("Logging HOWTO", section Optimization).
     logging._srcfile = None
@@ -79,3 +119,10 @@ def configure(level: int = logging.INFO, worker: int | None = None) -> None:
     # One line a request would be a line a record.
     logging.getLogger("aiohttp.access").setLevel(logging.WARNING)
     logging.getLogger("asyncio").setLevel(logging.WARNING)
+
+
+def tell_left_out() -> None:
+    """Say how many lines a flood left out that is over. Call once in a while."""
+    for handler in logging.getLogger().handlers:
+        if isinstance(handler, _Handler):
+            handler.tell_left_out()

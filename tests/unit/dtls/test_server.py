@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+from typing import TYPE_CHECKING
 
 import pytest
 
@@ -10,9 +11,13 @@ from gateway.dtls import handshake, server
 from gateway.dtls.association import Path
 from gateway.dtls.engines.openssl import HandshakeError, OpensslEngine, psk_suites
 from gateway.dtls.handshake import DEADLINE_S
+from gateway.dtls.hosts import FAILURES
 from gateway.dtls.records import HANDSHAKE, Protector, split_untrusted
 from gateway.dtls.server import HALF_OPEN, Change, Config
 from gateway.errors import DtlsError
+
+if TYPE_CHECKING:
+    from .conftest import Link
 
 
 @pytest.mark.parametrize("suite", psk_suites())
@@ -48,23 +53,116 @@ def test_nothing_is_kept_before_the_cookie_comes_back(world) -> None:
     assert sent == 1000 * 60
 
 
+def refused(world, number: int, now: float, key: bytes = b"another 16 bytes") -> Link:
+    """A node with a wrong key, up to its Finished."""
+    link = world.link(number, key=key, now=now)
+    for _ in range(2):
+        link.to_server()
+        link.to_client()
+    link.to_server()
+    return link
+
+
 @pytest.mark.parametrize(
-    ("identity", "key"), [("device-1", b"another 16 bytes"), ("nobody", b"sixteen bytes ok")]
+    ("identity", "key", "who"),
+    [("device-1", b"another 16 bytes", "device-1"), ("nobody", b"sixteen bytes ok", "somebody")],
 )
-def test_a_wrong_key_and_an_unknown_name_get_the_same_alert(world, identity, key) -> None:
+def test_a_wrong_key_and_an_unknown_name_get_the_same_alert(world, identity, key, who) -> None:
     link = world.link(identity=identity, key=key)
     link.to_server()
     link.to_client()
     link.to_server()
     link.to_client()
     link.to_server()
-    alert = world.server.outgoing[-1][0]
+    assert not world.server.outgoing
+    assert world.server.get_timer(0.0) == 1.0
+    world.server.sweep(1.0)
+    ((alert, _),) = world.server.outgoing
     assert alert[0] == 21
     assert alert[13:] == bytes((2, 51))
     assert world.server.half_open() == 0
     assert not world.server.associations()
+    assert world.server.refused == {"unknown identity or wrong key": (1, f"{who} at 192.0.2.1")}
     with pytest.raises(DtlsError):
         link.to_client()
+
+
+@pytest.mark.parametrize("many", [1, 2, 50])
+def test_rubbish_from_a_forged_address_does_not_end_a_handshake(world, many) -> None:
+    """Before the keys are known, after, and between the node's own records."""
+    rubbish = bytes((HANDSHAKE, 0xFE, 0xFD, 0, 1)) + bytes(6) + b"\0\x28" + bytes(40)
+    link = world.link()
+    for _ in range(2):
+        link.to_server()
+        link.to_client()
+    (flight,) = link.client.outgoing
+    key_exchange, change, finished = split_untrusted(flight)
+    for datagram in (key_exchange, change):
+        for _ in range(many):
+            link.deliver(rubbish)
+        link.deliver(datagram)
+    for _ in range(many):
+        link.deliver(rubbish)
+    world.server.sweep(0.99)
+    link.deliver(finished)
+    assert len(world.server.associations()) == 1
+    world.server.sweep(5.0)
+    link.to_client()
+    assert link.client.association is not None
+    assert not world.server.refused
+
+
+def test_a_host_whose_handshakes_fail_has_to_wait(world) -> None:
+    for n in range(FAILURES + 20):
+        refused(world, n, now=0.0)
+    world.server.sweep(1.0)
+    assert world.server.counts["handshakes_failed"] == FAILURES + 20
+    world.server.outgoing.clear()
+    waiting = world.link(1000, now=1.0)
+    waiting.to_server()
+    waiting.to_client()
+    waiting.to_server()
+    assert not world.server.outgoing
+    assert world.server.half_open() == 0
+    elsewhere = world.link(2000, now=1.0)
+    elsewhere.path = Path(0, ("198.51.100.9", 5684))
+    elsewhere.shake_hands()
+    # Its hello comes again, and finds a turn.
+    waiting.now = 1.1
+    hello = waiting.client
+    hello.handle_timer(3.0)
+    waiting.shake_hands()
+    assert len(world.server.associations()) == 2
+    assert world.server.refused["too many failures of one host"][0] == 1
+
+
+def test_a_node_with_an_association_does_not_wait_for_its_host(world) -> None:
+    first = world.link().shake_hands()
+    for n in range(100, 200):
+        refused(world, n, now=0.0)
+    world.server.sweep(1.0)
+    second = world.link(now=1.0).shake_hands()
+    assert world.server.associations() == [second]
+    assert first.closed
+
+
+def test_port_0_is_not_answered(world) -> None:
+    link = world.link()
+    link.path = Path(0, ("192.0.2.1", 0))
+    link.to_server()
+    assert not world.server.outgoing
+    assert world.server.counts["dropped"] == 1
+
+
+def test_records_that_fail_authentication_are_counted_at_once(world) -> None:
+    link = world.link()
+    association = link.shake_hands()
+    record = association.protect(b"not of the node")
+    for n in range(1, 4):
+        link.deliver(record)
+        assert world.server.unauthentic() == n
+    world.server.close(None, "over")
+    assert world.server.unauthentic() == 3
 
 
 def test_lost_flights_are_repeated_until_the_handshake_is_done(world) -> None:
@@ -355,6 +453,24 @@ def test_a_host_with_many_ports_does_not_push_out_the_handshakes_of_others(world
         honest.to_client()
     for n in range(HALF_OPEN + 20):
         greedy = world.link(100 + n)
+        greedy.to_server()
+        greedy.to_client()
+        greedy.to_server()
+    assert world.server.half_open() == HALF_OPEN
+    honest.to_server()
+    assert [one.path for one in world.server.associations()] == [honest.path]
+
+
+def test_a_network_with_many_hosts_does_not_push_out_the_handshakes_of_others(world) -> None:
+    """The attacker's every handshake is from a host of its own; the node's is the oldest."""
+    honest = world.link()
+    honest.path = Path(0, ("2001:db8:1::9", 5684, 0, 0))
+    for _ in range(2):
+        honest.to_server()
+        honest.to_client()
+    for n in range(HALF_OPEN + 20):
+        greedy = world.link(100 + n)
+        greedy.path = Path(0, (f"2001:db8:2:{n:x}::1", 5684, 0, 0))
         greedy.to_server()
         greedy.to_client()
         greedy.to_server()

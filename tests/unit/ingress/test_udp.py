@@ -16,7 +16,7 @@ from gateway.clock import SystemClock
 from gateway.dtls.association import Path
 from gateway.errors import ConfigError
 from gateway.ingress.mmsg import INBOX
-from gateway.ingress.udp import BURST, RECEIVE_BUFFER, Sockets
+from gateway.ingress.udp import _IPV6_MULTICAST_ALL, BURST, RECEIVE_BUFFER, Sockets
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -197,6 +197,23 @@ def test_a_port_is_shared_by_processes(listen: str) -> None:
     assert worker.open(bound[1:2]) == [address]
     worker.close()
     bound[2].close()
+    sockets.close()
+
+
+def test_what_goes_to_everybody_is_not_heard() -> None:
+    """Every host is in the group of all hosts, and a wildcard address would take it all."""
+    sockets = Sockets(["0.0.0.0:0", "[::]:0"])
+    addresses = sockets.open()
+    ((one, six),) = sockets.share(1)
+    port = int(addresses[0].rpartition(":")[2])
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as peer:
+        loopback = socket.inet_aton("127.0.0.1")
+        peer.setsockopt(socket.IPPROTO_IP, socket.IP_MULTICAST_IF, loopback)
+        peer.sendto(b"all", ("224.0.0.1", port))
+        peer.sendto(b"one", ("127.0.0.1", port))
+    assert list(_waiting(one)) == [b"one"]
+    # The loopback has no such groups in IPv6.
+    assert six.getsockopt(socket.IPPROTO_IPV6, _IPV6_MULTICAST_ALL) == 0
     sockets.close()
 
 

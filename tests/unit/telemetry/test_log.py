@@ -96,7 +96,7 @@ def test_one_kind_of_event_is_written_once_a_second(
     lines: Callable[[], list[str]], clock: Clock
 ) -> None:
     """Whatever its values; the next line of its kind says how many were left out."""
-    room = logging.getLogger("dtls")
+    room = logging.getLogger("ingress")
     for number in range(1000):
         room.warning("refused %s", number)
     assert [line.partition("msg=")[2] for line in lines()] == ['"refused 0"']
@@ -111,6 +111,30 @@ def test_one_kind_of_event_is_written_once_a_second(
     room.warning("refused %s", "again")
     (line,) = lines()
     assert line.endswith('msg="refused again"')
+
+
+def test_the_tail_of_a_flood_is_told(lines: Callable[[], list[str]], clock: Clock) -> None:
+    """Once it is over; a flood that goes on tells it with its next line."""
+    room = logging.getLogger("ingress")
+    for number in range(1000):
+        room.warning("refused %s", number)
+    room.info("alone")
+    lines()
+    clock.now += 2
+    log.tell_left_out()
+    assert lines() == []
+    clock.now += 0.1
+    log.tell_left_out()
+    (line,) = lines()
+    assert LINE.fullmatch(line)
+    assert line.endswith(
+        'level=warning room=ingress msg="and more like this: refused %s" left_out=999'
+    )
+    clock.now += 10
+    log.tell_left_out()
+    assert lines() == []
+    room.warning("refused %s", "again")
+    assert len(lines()) == 1
 
 
 def test_another_kind_is_not_held_back(lines: Callable[[], list[str]]) -> None:

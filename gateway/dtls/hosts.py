@@ -1,0 +1,93 @@
+"""Whose handshakes they are: hosts, the networks that they are in, and how often they have failed.
+
+An address can be had cheaply, a network less so. A host is one IPv4 address, or an IPv6 /64, which
+is what one link has and a single machine may use as it likes (RFC 7934). Yet a ward may be one such
+host: behind a router that translates addresses, or all on one link. So nothing is counted against a
+host that would shut its other nodes out for good.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from ipaddress import IPv6Address
+from typing import TYPE_CHECKING, Final, NamedTuple
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from gateway.dtls.association import Path
+
+FAILURES: Final = 64
+"""Handshakes of a host that may fail at once: a ward whose nodes all have old keys."""
+
+FAILURES_PER_S: Final = 16.0
+"""And from then on. 0.5 % of a core; a node behind the same router gets one of these turns."""
+
+HOSTS: Final = 1024
+"""Whose failures are remembered; about 200 bytes each."""
+
+
+class Networks(NamedTuple):
+    """An address and what it lies in, the widest first."""
+
+    site: str
+    """IPv4 /24, IPv6 /48."""
+    host: str
+    """IPv4 /32, IPv6 /64."""
+    address: str
+
+
+def networks(address: str) -> Networks:
+    """address: as the socket prints it, without a zone."""
+    if ":" not in address:
+        return Networks(address.rpartition(".")[0], address, address)
+    number = int(IPv6Address(address))
+    return Networks(f"{number >> 80:x}/48", f"{number >> 64:x}/64", address)
+
+
+def oldest_of_the_busiest(waiting: Iterable[tuple[Path, Networks]]) -> Path:
+    """Who makes room: the oldest of the busiest address, in the busiest host of the busiest site.
+
+    So a host with many ports, or a network with many hosts, pushes out its own and not the nodes.
+    waiting: at least one, oldest first.
+    """
+    left = list(waiting)
+    for place in range(len(Networks._fields)):
+        ((most, _),) = Counter([within[place] for _, within in left]).most_common(1)
+        left = [one for one in left if one[1][place] == most]
+    return left[0][0]
+
+
+class Failures:
+    """A token bucket for each host whose handshakes fail: whoever has none left has to wait.
+
+    Failures count, not attempts: as many nodes as there are may come at once after a power cut.
+    """
+
+    def __init__(self) -> None:
+        self._buckets: dict[str, tuple[float, float]] = {}
+
+    def add(self, host: str, now: float) -> None:
+        """A handshake of this host has failed."""
+        tokens = max(0.0, self._tokens(host, now) - 1.0)
+        if self._buckets.pop(host, None) is None and len(self._buckets) >= HOSTS:
+            # Forgetting a bucket fills it: nobody is refused for it.
+            del self._buckets[next(iter(self._buckets))]
+        self._buckets[host] = (tokens, now)
+
+    def too_many(self, host: str, now: float) -> bool:
+        """Whether a new handshake of this host has to wait."""
+        return host in self._buckets and self._tokens(host, now) < 1.0
+
+    def sweep(self, now: float) -> None:
+        """Forget those who may fail as often as anybody again."""
+        full = now - FAILURES / FAILURES_PER_S
+        for host in [host for host, (_, since) in self._buckets.items() if since < full]:
+            del self._buckets[host]
+
+    def __len__(self) -> int:
+        return len(self._buckets)
+
+    def _tokens(self, host: str, now: float) -> float:
+        tokens, since = self._buckets.get(host, (float(FAILURES), now))
+        return min(float(FAILURES), tokens + (now - since) * FAILURES_PER_S)

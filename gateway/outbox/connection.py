@@ -39,6 +39,12 @@ def connect(path: Path) -> Connection:
     return connection
 
 
+def means_damage(error: BaseException) -> bool:
+    """Whether the file is damaged, as opposed to a disk that fails or is full."""
+    code = getattr(error, "sqlite_errorcode", 0) & 0xFF
+    return code in (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB)
+
+
 def ask(connection: Connection, sql: str, parameters: Sequence[object] = ()) -> Any:  # noqa: ANN401
     """The first column of the only row. Raises OutboxCorrupt if there is no row."""
     return ask_row(connection, sql, parameters)[0]

@@ -23,7 +23,7 @@ from gateway.errors import OutboxCorrupt, OutboxError
 from gateway.lane import Lane
 from gateway.outbox import queries
 from gateway.outbox.configuring import configure
-from gateway.outbox.connection import ask, ask_row
+from gateway.outbox.connection import ask, ask_row, means_damage
 from gateway.outbox.connection import connect as connect_sqlite
 from gateway.outbox.entry import DeadLetter, Entry
 from gateway.outbox.envelopes import Alarms, Envelopes
@@ -78,9 +78,13 @@ class Store:
         try:
             configure(self._connection, path)
             self._load()
-        except BaseException:
+            self._find_losses()
+        except BaseException as error:
             self._connection.close()
             self._mark.close()
+            if isinstance(error, sqlite3.Error | OSError):
+                kind = OutboxCorrupt if means_damage(error) else OutboxError
+                raise kind(f"{path}: cannot be opened: {error}") from error
             raise
 
     def _load(self) -> None:
@@ -108,7 +112,6 @@ class Store:
         self._ledger_written: tuple[int, ...] = tuple(ledger)
         self._oldest_ms: dict[Lane, int | None] = {}
         self.commits = 0
-        self._find_losses()
 
     def _find_losses(self) -> None:
         """Compare what is there with what the ledger and the mark promise; count and go on."""
@@ -168,11 +171,9 @@ class Store:
         return sum(self.sizes.values()) + self.dead_size + self.envelopes.size
 
     def disk_free(self, enough: int) -> int:
-        """Bytes that rows can still take: what the partition has, and free pages in the file,
-        which are only asked for if the partition has not ``enough``: that costs a query.
-
-        Less a margin: the log, its fold into the database, and deletes need room too.
-        """
+        """Bytes that rows can still take: what the partition has, less a margin (the log, its fold
+        into the database, and deletes need room too), and free pages in the file, which are only
+        asked for if the partition has not ``enough``: that costs a query."""
         disk = os.statvfs(self._path)
         margin = min(_DISK_MARGIN_BYTES, disk.f_blocks * disk.f_frsize // 8)
         free = disk.f_bavail * disk.f_frsize - margin
@@ -335,9 +336,7 @@ class Store:
     def distrust(self, error: BaseException) -> None:
         """If the error says that the file is damaged, the next start is to know it: opening alone
         need not meet the damage again, and the gateway would fail for ever."""
-        code = getattr(error, "sqlite_errorcode", 0) & 0xFF
-        damaged = code in (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB)
-        if damaged or isinstance(error, OutboxCorrupt):
+        if means_damage(error) or isinstance(error, OutboxCorrupt):
             with contextlib.suppress(OSError):
                 damage_note(self._path).touch()
 

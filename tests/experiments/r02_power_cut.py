@@ -24,7 +24,7 @@ from gateway.outbox.connection import connect as connect_sqlite
 from gateway.outbox.salvage import open_store
 from gateway.outbox.store import Store
 from tests.experiments import Experiment, Found, Run, register
-from tests.experiments.rigs.disk import Disk, in_place, missing
+from tests.experiments.rigs.disk import MEMORY, Disk, in_place, missing
 from tests.experiments.rigs.shift import Content, Shift, found_in
 
 if TYPE_CHECKING:
@@ -36,8 +36,6 @@ _LONGEST = 899
 """Operations before a cut, at most."""
 
 _CUTS_OF_ONE = 5
-_MEMORY = Path("/dev/shm")
-"""What is left after a cut is read, not cut again: it need not wait for a disk."""
 
 
 @contextmanager
@@ -81,7 +79,7 @@ def _cut(path: Path, held: Content, source: random.Random) -> tuple[list[str], C
     disk = Disk(lambda kind, name, n: n >= at, cut=True)
     disk.load(path, path.with_name(path.name + "-wal"), path.with_suffix(".mark"))
     before = after = held
-    with in_place(disk, "wal_autocheckpoint = 40") as connect:
+    with in_place(disk, checkpoint_pages=40) as connect:
         opened: Store | None = None
         try:
             opened = Store(path, connect=connect)
@@ -134,7 +132,7 @@ def _run(run: Run) -> Found:
     failures: list[str] = []
     places: Counter[str] = Counter()
     source = random.Random(run.seed)
-    memory = _MEMORY if _MEMORY.is_dir() else run.folder
+    memory = MEMORY if MEMORY.is_dir() else run.folder
     done = acknowledged = 0
     with tempfile.TemporaryDirectory(dir=memory) as folder, _planted(run.fault):
         for n in itertools.count():

@@ -16,6 +16,7 @@ import importlib.util
 import os
 import sqlite3
 from contextlib import contextmanager, suppress
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -25,9 +26,11 @@ from gateway.outbox import mark
 if TYPE_CHECKING:
     import random
     from collections.abc import Callable, Iterator, Sequence
-    from pathlib import Path
 
     from gateway.outbox.connection import Connection
+
+MEMORY = Path("/dev/shm")
+"""Where to write what is left: it is read, not cut again, and need not wait for a real disk."""
 
 SECTOR = 512
 _VFS = "ward-gateway-disk"
@@ -117,6 +120,9 @@ class Disk:
         self.failed: list[str] = []
         """Kind and file of each operation that failed."""
 
+        self.synced_nothing = False
+        """Whether the first that failed was a sync with nothing to write."""
+
         self._fails = fails
         self._cut = cut
         self._silent = False
@@ -148,6 +154,8 @@ class Disk:
             return False
         self.operations += 1
         if (self._cut and self.failed) or self._fails(kind, name, self.operations):
+            if not self.failed:
+                self.synced_nothing = kind == "sync" and not self.files[name].pending
             self.failed.append(f"{kind} of {os.path.basename(name)}")
             if kind == "sync":
                 self.files[name].lose_pending()
@@ -189,10 +197,25 @@ class _MarkCalls:
 
 
 @contextmanager
-def in_place(disk: Disk, *pragmas: str) -> Iterator[Callable[[Path], Connection]]:
+def in_place(disk: Disk, *, checkpoint_pages: int) -> Iterator[Callable[[Path], Connection]]:
     """Within the block the mark lives on the disk; the connections to be made with the yielded
-    function do too, each with these pragmas set first."""
+    function do too. They checkpoint after so many pages of log instead of SQLite's 1000."""
     import apsw  # noqa: PLC0415: see `missing`
+
+    codes = {
+        "write": apsw.SQLITE_IOERR_WRITE,
+        "truncate": apsw.SQLITE_IOERR_TRUNCATE,
+        "sync": apsw.SQLITE_IOERR_FSYNC,
+        "delete": apsw.SQLITE_IOERR_DELETE,
+    }
+
+    def happens(kind: str, name: str) -> bool:
+        try:
+            return disk.happens(kind, name)
+        except DiskError as error:
+            failure = apsw.IOError(str(error))
+            failure.extendedresult = codes[kind]
+            raise failure from None
 
     class Open:
         """A file that SQLite has open."""
@@ -216,16 +239,10 @@ def in_place(disk: Disk, *pragmas: str) -> Iterator[Callable[[Path], Connection]
                 self._file.sync()
 
         def _happens(self, kind: str) -> bool:
-            try:
-                return disk.happens(kind, self._name)
-            except DiskError as error:
-                failure = apsw.IOError(str(error))
-                failure.extendedresult = {
-                    "write": apsw.SQLITE_IOERR_WRITE,
-                    "truncate": apsw.SQLITE_IOERR_TRUNCATE,
-                    "sync": apsw.SQLITE_IOERR_FSYNC,
-                }[kind]
-                raise failure from None
+            return happens(kind, self._name)
+
+        def excepthook(self, *what: object) -> None:
+            """SQLite has been told; nobody else need be."""
 
         def xFileSize(self) -> int:  # noqa: N802
             return len(self._file.seen)
@@ -269,16 +286,26 @@ def in_place(disk: Disk, *pragmas: str) -> Iterator[Callable[[Path], Connection]
             return name
 
         def xDelete(self, name: str, sync_folder: bool) -> None:  # noqa: N802
-            if disk.happens("delete", name):
+            if happens("delete", name):
                 disk.files.pop(name, None)
+
+        def excepthook(self, *what: object) -> None:
+            """As above."""
 
     vfs = Vfs()
 
     def connect(path: Path) -> Connection:
-        connection = _Connection(apsw.Connection(str(path), vfs=_VFS), apsw.Error)
-        for pragma in pragmas:
-            connection.execute(f"PRAGMA {pragma}")
-        return connection
+        inner = apsw.Connection(str(path), vfs=_VFS)
+
+        def committed(connection: Any, name: str, pages: int) -> int:
+            # As SQLite's own hook does, which passes over errors. Through apsw's they would show.
+            if pages >= checkpoint_pages:
+                with suppress(apsw.Error):
+                    connection.wal_checkpoint(name)
+            return 0
+
+        inner.set_wal_hook(committed)
+        return _Connection(inner, apsw.Error)
 
     try:
         with pytest.MonkeyPatch.context() as patch:
@@ -297,8 +324,8 @@ class _Connection:
 
     def execute(self, sql: str, parameters: Sequence[object] = (), /) -> _Cursor:
         try:
-            cursor = self._inner.execute(sql, tuple(parameters) or None)
-            return _Cursor(cursor, self._inner.changes())
+            rows = self._inner.execute(sql, tuple(parameters) or None).fetchall()
+            return _Cursor(rows, self._inner.changes())
         except self._error as error:
             raise _as_sqlite3(error) from error
 
@@ -308,16 +335,18 @@ class _Connection:
 
 
 class _Cursor:
-    def __init__(self, inner: Any, changes: int) -> None:
-        self._inner = inner
+    """With all rows at once: the standard library's steps ahead too, and meets what a statement
+    does after its last row."""
+
+    def __init__(self, rows: list[tuple[Any, ...]], changes: int) -> None:
+        self._rows = rows
         self.rowcount = changes
 
     def fetchone(self) -> tuple[Any, ...] | None:
-        row: tuple[Any, ...] | None = self._inner.fetchone()
-        return row
+        return self._rows.pop(0) if self._rows else None
 
     def fetchall(self) -> list[tuple[Any, ...]]:
-        rows: list[tuple[Any, ...]] = self._inner.fetchall()
+        rows, self._rows = self._rows, []
         return rows
 
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from gateway.cose.envelope import Envelope
-from gateway.errors import OutboxError
+from gateway.errors import OutboxCorrupt, OutboxError
 from gateway.lane import Lane
 from gateway.outbox import queries
 from gateway.outbox.connection import connect
@@ -113,6 +113,30 @@ def test_a_second_process_is_turned_away(store: Store, path: Path) -> None:
 
     with pytest.raises(OutboxError, match="in use by a running gateway"):
         Store(path, connect=impatient)
+
+
+@pytest.mark.parametrize("code", [sqlite3.SQLITE_FULL, sqlite3.SQLITE_CORRUPT])
+def test_a_disk_that_fails_at_the_start_is_told_from_a_damaged_file(path: Path, code: int) -> None:
+    """The second commit is that of what is missing: the first is the schema's."""
+    commits = 0
+
+    class Failing:
+        def __init__(self, inner: Connection) -> None:
+            self._inner = inner
+            self.close = inner.close
+
+        def execute(self, sql: str, parameters: Sequence[object] = (), /) -> Cursor:
+            nonlocal commits
+            commits += sql == "COMMIT"
+            if commits == 2:
+                error = sqlite3.DatabaseError("no")
+                error.sqlite_errorcode = code
+                raise error
+            return self._inner.execute(sql, parameters)
+
+    with pytest.raises(OutboxError, match="cannot be opened: no") as raised:
+        Store(path, connect=lambda p: Failing(connect(p)))
+    assert isinstance(raised.value, OutboxCorrupt) == (code == sqlite3.SQLITE_CORRUPT)
 
 
 def test_a_newer_version_is_not_touched(path: Path) -> None:

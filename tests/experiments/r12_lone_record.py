@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 _TARGET_S = 1.0
 _BRIEF_S = 8.0
 """For a busy host; less than the ten seconds after which the emergency lane looks by itself."""
-_FAULT_S = 2.0
+_FAULT_S = 1.0
 _PAUSE_S = {False: 0.03, True: 1.0}
 """Pauses are drawn from zero to this, in a brief run and in a long one."""
 

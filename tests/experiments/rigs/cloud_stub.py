@@ -31,6 +31,8 @@ if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
     from pathlib import Path
 
+    from gateway.cose.record import Header
+
     Fault = Callable[["Stub", "Request", asyncio.StreamWriter], Awaitable[None]]
     """Answers a request, or whatever it does instead."""
 
@@ -82,7 +84,11 @@ class Stub:
         self.wrong: list[str] = []
         """What no gateway may do."""
         self._records: dict[bytes, bytes] = {}
-        self.envelopes: set[bytes] = set()
+        self.envelopes: dict[bytes, bytes] = {}
+        """Epoch -> message."""
+        self.kept: list[tuple[Header, bytes]] = []
+        """All that was stored, in order, where :attr:`keeps`."""
+        self.keeps = False
 
     @property
     def url(self) -> str:
@@ -148,7 +154,7 @@ class Stub:
                 writer.transport.abort()
 
     async def _treat(self, request: Request, writer: asyncio.StreamWriter) -> None:
-        method, path, _ = request
+        method, path, body = request
         if method == "POST" and path in PATHS:
             lane = PATHS[path]
             self.batches[lane] += 1
@@ -159,7 +165,7 @@ class Stub:
             else:
                 writer.write(http(200, self.store(request)))
         elif method == "PUT" and path.startswith("/v1/epochs/"):
-            self.envelopes.add(bytes.fromhex(path.rpartition("/")[2]))
+            self.envelopes[bytes.fromhex(path.rpartition("/")[2])] = body
             writer.write(http(201))
         elif (method, path) == ("GET", "/v1/healthz"):
             writer.write(http(200, b"{}"))
@@ -195,6 +201,8 @@ class Stub:
                 continue
             self._records[header.id] = sha256(record).digest()[:8]
             self.order.append((header.id, lane, now))
+            if self.keeps:
+                self.kept.append((header, record))
             answer["stored"].append(header.id.hex())
         return json.dumps(answer).encode()
 

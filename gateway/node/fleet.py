@@ -22,8 +22,8 @@ from gateway.dtls.engines.openssl import (
     certificate_suites,
     psk_suites,
 )
-from gateway.node.bracelet import packs
-from gateway.node.link import Link, LinkError
+from gateway.node.bracelet import PERIOD_S, packs
+from gateway.node.link import Link, LinkError, Transmission
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -34,8 +34,12 @@ if TYPE_CHECKING:
     from gateway.node.link import Target
     from gateway.node.recording import Recording
 
-_RETRANSMISSIONS: Final = 2
+_TRANSMISSION: Final = Transmission(max_retransmit=2)
 """Then the bracelet thinks that its association is gone and shakes hands again."""
+
+_CATCH_UP: Final = 1.5
+"""How much faster than usual a bracelet sends what it has kept while it was out of reach: a ward
+comes back all at once, and the radio is there for what is new."""
 
 _RECONNECT_S: Final = (0.2, 5.0)
 """Shortest and longest pause before a new handshake, doubled from one to the next."""
@@ -131,11 +135,13 @@ class Fleet:
         # Not all in the same instant, as no ward has it.
         lag = chance.uniform(0.0, 1.0 / self._speed)
         link: Link | None = None
+        earliest = began
         for pack in packs(recording, start=start, origin=origin, boot=boot):
             due = pack.due / self._speed
             if duration_s is not None and due > duration_s:
                 break
-            await asyncio.sleep(began + due + lag - loop.time())
+            await asyncio.sleep(max(began + due + lag, earliest) - loop.time())
+            earliest = loop.time() + PERIOD_S / self._speed / _CATCH_UP
             self.report.sent += 1
             until = None if duration_s is None else began + duration_s + _PATIENCE_S
             link = await self._until_acknowledged(link, node.id, engines, pack, boot, chance, until)
@@ -166,7 +172,6 @@ class Fleet:
                     ("v",),
                     payload=pack.payload,
                     content_format=112,
-                    retransmissions=_RETRANSMISSIONS,
                 )
             except LinkError as error:
                 self.report.failures[str(error)] += 1
@@ -186,7 +191,12 @@ class Fleet:
 
     async def _connect(self, engines: ClientFactory, chance: random.Random) -> Link:
         link = await Link.shake_hands(
-            self._target.host, self._target.port, engines, loss=self._loss, chance=chance
+            self._target.host,
+            self._target.port,
+            engines,
+            loss=self._loss,
+            chance=chance,
+            transmission=_TRANSMISSION,
         )
         self.report.handshakes += 1
         return link

@@ -1,13 +1,15 @@
 """A node's connection to a gateway: one UDP socket, one association, requests one at a time.
 
-NSTART is 1 (RFC 7252 section 4.7), as a small node has it: a request waits for the one before. The
-radio can be made to lose datagrams, both ways, to see what retransmission makes of it.
+A request is repeated as its :class:`Transmission` says. NSTART is 1 (RFC 7252 section 4.7), as a
+small node has it: a request waits for the one before. The radio can be made to lose datagrams, both
+ways, to see what retransmission makes of it.
 """
 
 from __future__ import annotations
 
 import asyncio
 import random
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final, NamedTuple
 from urllib.parse import unquote, urlsplit
 
@@ -27,7 +29,7 @@ from gateway.dtls.engines.openssl import OpensslClient, psk_suites
 from gateway.errors import DtlsError, GatewayError, PeerError, UsageError
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterator, Sequence
 
     from gateway.dtls.client import ClientFactory
 
@@ -35,6 +37,30 @@ COAPS_PORT: Final = 5684
 _MTU: Final = 1232
 _SEPARATE_ANSWER_S: Final = 60.0
 """How long an acknowledged request waits for its separate answer."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Transmission:
+    """How a node repeats a Confirmable message: transmission parameters (RFC 7252 section 4.8)."""
+
+    ack_timeout_s: float = ACK_TIMEOUT
+    """Below 1 s a node needs a way to notice congestion (section 4.8.1)."""
+    ack_random_factor: float = ACK_RANDOM_FACTOR
+    max_retransmit: int = MAX_RETRANSMIT
+    early_repeat_s: float | None = None
+    """One more copy so soon after the first, for a message that cannot wait. It is beside the RFC
+    (section 4.2 waits for ACK_TIMEOUT first), and worth it for a single small datagram: of
+    10 % of datagrams lost each way it leaves 4 in 100 messages to the timers instead of 19."""
+
+    def max_transmit_wait_s(self) -> float:
+        """From the first sending to giving up, at most (section 4.8.2)."""
+        tries: int = 2 ** (self.max_retransmit + 1) - 1
+        return self.ack_timeout_s * tries * self.ack_random_factor
+
+
+DEFAULT: Final = Transmission()
+URGENT: Final = Transmission(ack_timeout_s=1.0, early_repeat_s=0.25)
+"""For emergencies over a radio that loses much."""
 
 
 class LinkError(GatewayError):
@@ -79,9 +105,10 @@ class Link(asyncio.DatagramProtocol):
     loss: share of datagrams lost in each direction, 0 to 1; chance: decides which.
     """
 
-    def __init__(self, *, loss: float, chance: random.Random) -> None:
+    def __init__(self, *, loss: float, chance: random.Random, transmission: Transmission) -> None:
         self._loss = loss
         self._chance = chance
+        self._transmission = transmission
         self._loop = asyncio.get_running_loop()
         self._client: Client | None = None
         self._transport: asyncio.DatagramTransport | None = None
@@ -93,17 +120,34 @@ class Link(asyncio.DatagramProtocol):
         self._busy = asyncio.Lock()
 
     @classmethod
-    async def open(cls, host: str, port: int, *, identity: str, key: bytes) -> Link:
+    async def open(
+        cls,
+        host: str,
+        port: int,
+        *,
+        identity: str,
+        key: bytes,
+        transmission: Transmission = DEFAULT,
+    ) -> Link:
         """Shake hands with a pre-shared key. Raises LinkError."""
         engines = OpensslClient(identity.encode(), key, psk_suites())
-        return await cls.shake_hands(host, port, engines, loss=0.0, chance=random.Random())
+        return await cls.shake_hands(
+            host, port, engines, loss=0.0, chance=random.Random(), transmission=transmission
+        )
 
     @classmethod
     async def shake_hands(
-        cls, host: str, port: int, engines: ClientFactory, *, loss: float, chance: random.Random
+        cls,
+        host: str,
+        port: int,
+        engines: ClientFactory,
+        *,
+        loss: float,
+        chance: random.Random,
+        transmission: Transmission = DEFAULT,
     ) -> Link:
         """The same with whatever the engines prove. Raises LinkError."""
-        link = cls(loss=loss, chance=chance)
+        link = cls(loss=loss, chance=chance, transmission=transmission)
         try:
             transport, _ = await link._loop.create_datagram_endpoint(
                 lambda: link, remote_addr=(host, port)
@@ -139,7 +183,6 @@ class Link(asyncio.DatagramProtocol):
         content_format: int | None = None,
         query: Sequence[str] = (),
         accept: int | None = None,
-        retransmissions: int = MAX_RETRANSMIT,
     ) -> Message:
         """One Confirmable request; its answer, piggybacked or separate.
 
@@ -156,13 +199,12 @@ class Link(asyncio.DatagramProtocol):
             self._token = (self._token + 1) & 0xFFFF
             token = self._token.to_bytes(2, "big")
             asked = Message(Type.CON, code, self._mid, token, tuple(options), payload)
-            return await self._exchange(asked, retransmissions)
+            return await self._exchange(asked)
 
-    async def _exchange(self, asked: Message, retransmissions: int) -> Message:
+    async def _exchange(self, asked: Message) -> Message:
         assert self._client is not None
         datagram = message.encode(asked)
-        patience = ACK_TIMEOUT * self._chance.uniform(1.0, ACK_RANDOM_FACTOR)
-        for _ in range(retransmissions + 1):
+        for patience in self._waits():
             self._client.send(datagram)
             self._flush(self._client)
             until = self._loop.time() + patience
@@ -175,8 +217,21 @@ class Link(asyncio.DatagramProtocol):
                         raise LinkError("the gateway rejected the request (Reset)")
                     until = self._loop.time() + _SEPARATE_ANSWER_S
                 await self._wait(left)
-            patience *= 2
         raise LinkError("no answer")
+
+    def _waits(self) -> Iterator[float]:
+        """Seconds from each sending to the next, the last one to giving up."""
+        how = self._transmission
+        patience = how.ack_timeout_s * self._chance.uniform(1.0, how.ack_random_factor)
+        early = how.early_repeat_s
+        if early is not None and early < patience:
+            yield early
+            yield patience - early
+        else:
+            yield patience
+        for _ in range(how.max_retransmit):
+            patience *= 2
+            yield patience
 
     def _answer(self, asked: Message) -> Message | None:
         answers, self._answers = self._answers, []

@@ -152,8 +152,8 @@ def test_an_unknown_role_is_answered_with_the_known_ones(recipients: Recipients)
         {"public_key": "no key"},
         {"public_key": 5},
         {"more": 1},
-        {"public_key": pem(rsa.generate_private_key(65537, 1024))},
-        {"public_key": pem(ec.generate_private_key(ec.SECP384R1()))},
+        pytest.param({"public_key": pem(rsa.generate_private_key(65537, 1024))}, id="RSA"),
+        pytest.param({"public_key": pem(ec.generate_private_key(ec.SECP384R1()))}, id="P-384"),
     ],
     ids=str,
 )

@@ -51,7 +51,7 @@ class Ward:
 
     ``environment`` goes to every process, on top of the caller's: there a test sets
     ``WARD_GATEWAY_SECTION__KEY``. ``planted``: the fault that the gateway runs with, a script in
-    ``tests/experiments/planted``.
+    ``tests/experiments/planted``. ``under``: a program that watches it, words before its command.
     """
 
     def __init__(self, folder: Path) -> None:
@@ -64,6 +64,7 @@ class Ward:
         self.environment = {"WARD_GATEWAY_COAP__LISTEN": f"127.0.0.1:{self.port_base}"}
         self.uri = f"coaps://127.0.0.1:{self.port_base}"
         self.planted: str | None = None
+        self.under: tuple[str, ...] = ()
         self.device: Device
         self.cloud: subprocess.Popen[bytes] | None = None
         self.gateway: subprocess.Popen[bytes] | None = None
@@ -153,7 +154,9 @@ class Ward:
         if self.planted is not None:
             program = (sys.executable, "-P", str(_PLANTED / f"{self.planted}.py"))
         self.gateway = self.spawn(
-            "gateway", "run", "--config", str(self.config), folder=folder, program=program
+            *("gateway", "run", "--config", str(self.config)),
+            folder=folder,
+            program=(*self.under, *program),
         )
 
     def await_gateway(self) -> None:

@@ -28,6 +28,9 @@ MAX_BATCH_RECORDS: Final = 1000
 MAX_RECORD_BYTES: Final = encrypt0.MAX_CIPHERTEXT_BYTES + 1024
 """A sealed record: its ciphertext and the COSE around it."""
 
+_MAX_PARTS: Final = 8192
+"""CBOR items of the pack in a plaintext: 256 records of nine labels are 4,900."""
+
 MAX_NAME_BYTES: Final = 256
 """Names of gateways, devices and patients: 64 characters (RFC 5280 ub-common-name), in UTF-8."""
 
@@ -174,7 +177,8 @@ def decode_untrusted(data: bytes) -> Plaintext:
         key = reader.text(32)
         if key in values:
             raise BadRequestError(f"record: {key} twice")
-        encoded, values[key] = reader.encoded_item(MAX_RECORD_BYTES)
+        parts = _MAX_PARTS if key == "senml" else cbor.MAX_PARTS
+        encoded, values[key] = reader.encoded_item(MAX_RECORD_BYTES, parts)
         if key == "senml":
             senml = encoded
     reader.end()

@@ -50,6 +50,9 @@ Fields = dict[int | str, object]
 MAX_RECORDS = 256
 """Records in a pack: 8 KiB hold about 400 of the smallest; a bracelet sends about 4 to 20."""
 
+MAX_UNKNOWN = 256
+"""Items in a CBOR pack under labels that are not known: they are read for nothing."""
+
 
 def check_unknown(label: str) -> None:
     """A label that RFC 8428 does not define is to be ignored, unless it ends in ``_``.

@@ -22,6 +22,7 @@ from gateway.senml.labels import (
     DATA,
     LABELS,
     MAX_RECORDS,
+    MAX_UNKNOWN,
     NAME,
     SUM,
     TIME,
@@ -54,7 +55,8 @@ def decode_untrusted(payload: bytes) -> list[Fields]:
     """The maps of a pack, in order; scalars only for known labels, None for values stepped over.
 
     Raises:
-        BadRequestError: not one well-formed CBOR array of maps, or more than 256 of them.
+        BadRequestError: not one well-formed CBOR array of maps, or more than 256 of them; too much
+            under unknown labels.
     """
     if not payload or payload[0] >> 5 != 4:
         raise BadRequestError("a pack is an array")
@@ -63,8 +65,9 @@ def decode_untrusted(payload: bytes) -> list[Fields]:
         count, at = argument(payload, 0)
         if count > MAX_RECORDS:
             raise BadRequestError(f"one of {count} records, at most {MAX_RECORDS}")
+        room = MAX_UNKNOWN
         for _ in range(count):
-            fields, at = _record(payload, at)
+            fields, at, room = _record(payload, at, room)
             pack.append(fields)
     except BadRequestError as error:
         raise BadRequestError(f"record {len(pack)}: {error}") from None
@@ -79,8 +82,9 @@ def decode_untrusted(payload: bytes) -> list[Fields]:
     return pack
 
 
-def _record(payload: bytes, at: int) -> tuple[Fields, int]:
-    """One map. The branches stand in the order of how often a bracelet needs them."""
+def _record(payload: bytes, at: int, room: int) -> tuple[Fields, int, int]:
+    """One map, and how many more items may be stepped over. The branches stand in the order of how
+    often a bracelet needs them."""
     pairs = payload[at] - 0xA0
     at += 1
     if not 0 <= pairs < 24:
@@ -95,7 +99,7 @@ def _record(payload: bytes, at: int) -> tuple[Fields, int]:
             else:
                 label, at = _unknown_label(payload, at - 1)
                 fields[label] = None
-                at = skip(payload, at)
+                at, room = _step_over(payload, at, room)
                 continue
         head = payload[at]
         at += 1
@@ -124,7 +128,7 @@ def _record(payload: bytes, at: int) -> tuple[Fields, int]:
         fields[label] = value
     if len(fields) != pairs:
         raise BadRequestError("a label twice")
-    return fields, at
+    return fields, at, room
 
 
 _KNOWN = frozenset(label for label in LABELS.values() if label >= 0)
@@ -190,9 +194,18 @@ def scalar(payload: bytes, at: int) -> tuple[object, int]:
 
 
 def skip(payload: bytes, at: int) -> int:
-    """Where the item at ``at`` ends. Each turn takes at least one byte, so it always ends."""
+    """Where the item at ``at`` ends."""
+    return _step_over(payload, at, len(payload))[0]
+
+
+def _step_over(payload: bytes, at: int, room: int) -> tuple[int, int]:
+    """Where the item at ``at`` ends, and what is left of ``room`` items. Each turn takes at least
+    one byte, so it always ends."""
     pending = 1
     while pending:
+        if room == 0:
+            raise BadRequestError(f"more than {MAX_UNKNOWN} items under labels that are not known")
+        room -= 1
         pending -= 1
         major = payload[at] >> 5
         if major in (4, 5):
@@ -200,7 +213,7 @@ def skip(payload: bytes, at: int) -> int:
             pending += count * (major - 3)
         else:
             _, at = scalar(payload, at)
-    return at
+    return at, room
 
 
 def encode_pack(pack: Pack) -> bytes:

@@ -72,6 +72,16 @@ def test_items_are_bounded_in_depth_and_size() -> None:
         cbor.decode_untrusted(large)
 
 
+def test_items_are_counted_before_any_is_made() -> None:
+    """Themselves included, at any depth, keys too."""
+    assert cbor.decode_untrusted(cbor.encode([[]] * 511)) == [[]] * 511
+    for item in ([[]] * 512, dict.fromkeys(range(256), 0), [[0] * 255, [0] * 255]):
+        with pytest.raises(BadRequestError, match="too many"):
+            cbor.decode_untrusted(cbor.encode(item))
+    reader = cbor.Reader(cbor.encode([0] * 600))
+    assert reader.item(parts=601) == [0] * 600
+
+
 @pytest.mark.parametrize("value", [{True: 3}, {1.0: 3}, {None: 3}, {b"1": 3}, [], 1])
 def test_labels_are_integers_or_text(value: object) -> None:
     """True and 1.0 are equal to 1 in Python, and must not pass for the label 1."""

@@ -66,6 +66,8 @@ BOMBS = {
         ]
     },
     "tag about the pack": b"\xd9\xd9\xf7" + PACK,
+    "257 items in the unknown": b"\x81\xa1\x61x\x99\x01\x00" + b"\0" * 256,
+    "too much in the unknown of two": b"\x82" + (b"\xa1\x61x\x98\x80" + b"\0" * 128) * 2,
     "tag in the unknown": b"\x81\xa1\x61x\xd8\x23\x63(a+",
 }  # fmt: skip
 

@@ -1,0 +1,185 @@
+"""One node with a key sends as fast as it can: it is limited, nobody else suffers."""
+
+from __future__ import annotations
+
+import itertools
+import threading
+import time
+from typing import TYPE_CHECKING
+from unittest.mock import patch
+
+from gateway.coap import message as wire
+from gateway.coap.message import Message
+from gateway.coap.numbers import Code, Option, Type, dotted
+from gateway.ingress.rate import Rates
+from tests.experiments import Experiment, Found, Run, register
+from tests.experiments.rigs.hostile import attacked, described
+from tests.integration.peer import GOOD
+
+if TYPE_CHECKING:
+    from tests.experiments.rigs.hostile import Faults
+    from tests.integration.peer import Peer
+
+_RATE = 50.0
+_EMERGENCIES_PER_S = 10.0
+_BURST_S = 2.0
+_PER_S = 10_000
+_OTHERS = 4
+_EMERGENCY_EACH = 20
+"""One message in so many of the flood is declared an emergency."""
+_BOTH_LANES = 4
+"""One in so many goes to the lane of the full implementation."""
+_ELECTIVE = (65_000, b"x")
+
+
+class _Flood:
+    """10,000 messages a second of one association, counted by what became of them."""
+
+    def __init__(self, peer: Peer, count: int) -> None:
+        self._peer = peer
+        self._count = count
+        self.sent = 0
+        self.stored = 0
+        self.emergencies = 0
+        self.refused = 0
+        self.refused_without_age = 0
+        self.began = self.ended = time.monotonic()
+        self.over = threading.Event()
+        self._sender = threading.Thread(target=self._send)
+        self._hearer = threading.Thread(target=self._hear)
+
+    def start(self) -> None:
+        self._hearer.start()
+        self._sender.start()
+
+    def join(self) -> None:
+        self._sender.join()
+        self.over.set()
+        self._hearer.join()
+
+    def _message(self, number: int) -> bytes:
+        path = b"a" if number % _EMERGENCY_EACH == 0 else b"v"
+        options = [(int(Option.URI_PATH), path), (int(Option.CONTENT_FORMAT), b"\x70")]
+        if number % _BOTH_LANES == 1:
+            options.append(_ELECTIVE)
+        mid = number & 0xFFFF
+        return wire.encode(Message(Type.CON, Code.POST, mid, path, tuple(options), GOOD))
+
+    def _send(self) -> None:
+        self.began = time.monotonic()
+        for number in range(self._count):
+            due = self.began + number / _PER_S
+            if number % 100 == 0 and (left := due - time.monotonic()) > 0:
+                self.over.wait(left)
+            self._peer.say(self._message(number))
+            self.sent += 1
+        self.ended = time.monotonic()
+
+    def _hear(self) -> None:
+        """Until the flood is over and nothing has come for a moment."""
+        while True:
+            try:
+                answer = wire.decode_untrusted(self._peer.hear(0.2))
+            except AssertionError:
+                if self.over.is_set():
+                    return
+                continue
+            if answer.code == Code.CHANGED:
+                self.stored += 1
+                self.emergencies += answer.token == b"a"
+            elif answer.code == Code.TOO_MANY_REQUESTS:
+                self.refused += 1
+                self.refused_without_age += answer.uint(Option.MAX_AGE) is None
+
+    def allowed(self, per_s: float) -> float:
+        """Messages that such a bucket lets through in the flood's time, and a second more."""
+        return per_s * (self.ended - self.began + _BURST_S + 1)
+
+
+def _in_turn(peers: list[Peer], go_on: threading.Event, failures: list[str]) -> list[float]:
+    """Milliseconds of the others' packs, one after another until told to stop; twenty at least."""
+    took = []
+    for number in itertools.count():
+        if go_on.is_set() and number >= 20:
+            return took
+        began = time.monotonic()
+        answer = peers[number % len(peers)].request("v", GOOD)
+        took.append(1000 * (time.monotonic() - began))
+        if dotted(answer.code) != "2.04":
+            failures.append(f"another node: {dotted(answer.code)}")
+        # As bracelets do: each once in a while, and below its own rate.
+        go_on.wait(len(peers) / _RATE / 4)
+    raise AssertionError
+
+
+def _p99(took: list[float]) -> float:
+    return sorted(took)[int(len(took) * 0.99)]
+
+
+def _run(run: Run) -> Found:
+    failures: list[str] = []
+    with attacked(run, _FAULTS, rate=_RATE) as target:
+        others = [target.peer() for _ in range(_OTHERS)]
+        calm_is_over = threading.Event()
+        threading.Timer(run.runs / _PER_S if run.long else 0, calm_is_over.set).start()
+        calm = _in_turn(others, calm_is_over, failures)
+        flood = _Flood(target.peer(), run.runs)
+        flood.start()
+        ended = threading.Thread(target=flood.join)
+        ended.start()
+        stormy = _in_turn(others, flood.over, failures)
+        ended.join()
+        counts = target.counts()
+    run.progress(run.runs)
+    if flood.stored - flood.emergencies > 2 * flood.allowed(_RATE):
+        failures.append(f"{flood.stored} of {flood.sent} were stored: more than its rate")
+    if flood.emergencies > 2 * flood.allowed(_EMERGENCIES_PER_S):
+        failures.append(f"{flood.emergencies} emergencies were stored: more than their rate")
+    if not flood.emergencies:
+        failures.append("none of its emergencies was taken")
+    if not flood.refused or flood.refused_without_age:
+        failures.append(f"4.29: {flood.refused}, {flood.refused_without_age} without Max-Age")
+    if counts.get("bug", 0) or counts.get("other.bugs", 0):
+        failures.append(f"bugs were counted: {counts}")
+    ratio = _p99(stormy) / _p99(calm)
+    if run.long and ratio > 1.2:
+        failures.append(f"p99 of the others is {ratio:.2f} times what it was")
+    return Found(
+        failures,
+        {
+            "sent a second": round(flood.sent / (flood.ended - flood.began)),
+            "stored": flood.stored,
+            "of them emergencies": flood.emergencies,
+            "4.29": flood.refused,
+            "others' p99 ms, calm": round(_p99(calm), 1),
+            "in the flood": round(_p99(stormy), 1),
+        },
+    )
+
+
+_FAULTS: Faults = {
+    "no-bucket": ("the rate is not limited", lambda: patch.object(Rates, "over", lambda *_: False)),
+    "one-bucket": (
+        "all devices share one bucket",
+        lambda: patch.object(
+            Rates, "over", lambda self, device, now, over=Rates.over: over(self, "", now)
+        ),
+    ),
+}
+
+register(
+    Experiment(
+        id="S-21",
+        name="flood",
+        target=(
+            "one node at 10,000 messages/s: 4.29 by its bucket; its emergencies limited, not zero; "
+            "others all answered 2.04, p99 <= 1.2x"
+        ),
+        unit="messages",
+        short=2_000,
+        long=600_000,
+        run=_run,
+        faults=described(_FAULTS),
+        fault_runs=1_500,
+    )
+)

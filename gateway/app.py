@@ -41,6 +41,7 @@ from gateway.workers.lifeline import WHOLE
 if TYPE_CHECKING:
     from gateway.clock import Clock
     from gateway.config.loading import Loaded
+    from gateway.errors import OutboxFull
     from gateway.workers.lifeline import Worker
 
 _log = logging.getLogger("gateway")
@@ -97,7 +98,9 @@ class Gateway:
         """Resolved with the reason when the gateway cannot go on."""
         selftest.all_suites(os.urandom)
         self._storing = True
-        await self._writer.start(on_committed=self._committed, on_failure=self._failed)
+        await self._writer.start(
+            on_committed=self._committed, on_refused=self._refused, on_failure=self._failed
+        )
         self._book = AlarmBook(
             self._alarm_key,
             os.urandom,
@@ -228,6 +231,11 @@ class Gateway:
         if self._homes is not None:
             batches = self._homes.committed(batches)
         self._driver.committed(batches)
+
+    def _refused(self, batches: list[object], error: OutboxFull) -> None:
+        if self._homes is not None:
+            batches = self._homes.turned_away(batches, error)
+        self._driver.refused(batches, error)
 
     def _failed(self, error: BaseException) -> None:
         _log.critical("the outbox has failed, nothing is acknowledged any more: %s", error)

@@ -219,6 +219,10 @@ class Intake:
         """The message with this key is on disk: its repetition may be acknowledged."""
         self._recent.stored(key)
 
+    def refused(self, key: bytes) -> None:
+        """There was no room for the message with this key: its repetition is a new one."""
+        self._recent.forget(key)
+
     def _do(self, stage: int, one: _Work, moment: _Moment) -> Outcome | None:
         # Calls by name, which are compiled to calls; bound methods in a tuple are not.
         if stage == _READ:

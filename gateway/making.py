@@ -37,7 +37,7 @@ if TYPE_CHECKING:
     from gateway.dtls.credentials import Identity
     from gateway.intake import Book
     from gateway.lane import Lane
-    from gateway.outbox.writer import Config as OutboxConfig
+    from gateway.outbox.config import Config as OutboxConfig
     from gateway.workers.place import Place
 
 _EMERGENCIES_PER_S: Final = 10.0

@@ -100,7 +100,11 @@ async def _from_disk(loaded: Loaded) -> dict[str, Any]:
     found = []
     for path in paths:
         writer = Writer(partial(open_store, path), configuration.outbox, SystemClock())
-        await writer.start(on_committed=lambda tokens: None, on_failure=lambda error: None)
+        await writer.start(
+            on_committed=lambda tokens: None,
+            on_refused=lambda tokens, error: None,
+            on_failure=lambda error: None,
+        )
         try:
             found.append(asdict(writer.status()))
         finally:

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from gateway.cose import epochs
 from gateway.dtls import server
-from gateway.outbox import writer
+from gateway.outbox import config as outbox
 from gateway.vitals import silence
 
 MOST_WORKERS = 64
@@ -75,6 +75,6 @@ class Configuration:
     coap: CoapSection = field(default_factory=CoapSection)
     cloud: CloudSection = field(default_factory=CloudSection)
     limits: LimitsSection = field(default_factory=LimitsSection)
-    outbox: writer.Config = field(default_factory=writer.Config)
+    outbox: outbox.Config = field(default_factory=outbox.Config)
     epochs: epochs.Config = field(default_factory=epochs.Config)
     silence: silence.Config = field(default_factory=silence.Config)

@@ -54,6 +54,10 @@ class Admitting(Protocol):
         """See :meth:`gateway.intake.Intake.stored`."""
         ...
 
+    def refused(self, key: bytes) -> None:
+        """See :meth:`gateway.intake.Intake.refused`."""
+        ...
+
 
 def tally(counts: Counter[str], outcomes: Sequence[Outcome | Handed]) -> None:
     """Count messages by what became of them; those handed on are counted where they go."""

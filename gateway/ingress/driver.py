@@ -266,6 +266,15 @@ class Driver:
                     stored.set_result(None)
         self._flush()
 
+    def refused(self, batches: list[object], error: OutboxFull) -> None:
+        """The disk has no room for these. Called by the writer instead of :meth:`committed`."""
+        waiting = [one for batch in batches for one in cast("list[Waiting]", batch)]
+        for one in waiting:
+            if one.key is not None:
+                self._intake.refused(one.key)
+        self.counts[error.kind] += len(waiting)
+        self.told([(one, error) for one in waiting])
+
     def told(self, results: Sequence[tuple[Waiting, Repeated | Exception]]) -> None:
         """What became elsewhere of offers that were handed on: answer."""
         now = self._clock.monotonic()

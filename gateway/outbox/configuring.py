@@ -12,6 +12,7 @@ from importlib import resources
 from typing import TYPE_CHECKING
 
 from gateway.errors import OutboxCorrupt, OutboxError
+from gateway.outbox.ballast import share
 from gateway.outbox.connection import ask
 
 if TYPE_CHECKING:
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
     from gateway.outbox.connection import Connection
 
 _VERSION = 1
+_LOG_BYTES = 8 << 20
 
 
 def configure(connection: Connection, path: Path) -> None:
@@ -35,7 +37,11 @@ def configure(connection: Connection, path: Path) -> None:
         ask(connection, "PRAGMA locking_mode = EXCLUSIVE")
         mode = ask(connection, "PRAGMA journal_mode = WAL")
         connection.execute("PRAGMA synchronous = FULL")
-        connection.execute("PRAGMA journal_size_limit = 8388608")
+        log = min(_LOG_BYTES, share(path.parent))
+        connection.execute(f"PRAGMA journal_size_limit = {log}")
+        # Half of it: what a transaction adds comes on top.
+        pages = log // 2 // ask(connection, "PRAGMA page_size")
+        connection.execute(f"PRAGMA wal_autocheckpoint = {pages}")
         # Debian's SQLite overwrites what it deletes, by a page written for each page freed. What
         # lies in a row is sealed.
         ask(connection, "PRAGMA secure_delete = OFF")

@@ -56,3 +56,8 @@ def ask_row(connection: Connection, sql: str, parameters: Sequence[object] = ())
     if row is None:
         raise OutboxCorrupt(f"no answer to {sql!r}")
     return row
+
+
+def is_full(error: BaseException | None) -> bool:
+    """Whether SQLite found no room on the disk. What it has written counts for nothing then."""
+    return (getattr(error, "sqlite_errorcode", 0) & 0xFF) == sqlite3.SQLITE_FULL

@@ -13,14 +13,17 @@ of Python's SQLite).
 
 from __future__ import annotations
 
+import errno
 import sqlite3
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
-from gateway.errors import OutboxCorrupt, OutboxError
+from gateway.errors import GatewayError, OutboxCorrupt, OutboxError
 from gateway.lane import Lane
 from gateway.outbox import queries
+from gateway.outbox.ballast import Ballast
 from gateway.outbox.connection import connect as connect_sqlite
+from gateway.outbox.connection import is_full
 from gateway.outbox.mark import Mark
 from gateway.outbox.store import Store, damage_note
 
@@ -40,11 +43,36 @@ _END = 1 << 62
 def open_store(path: Path, *, connect: Callable[[Path], Connection] = connect_sqlite) -> Store:
     """Open the outbox; if it is damaged, keep the damaged files and go on with what is readable.
 
-    What was lost is counted in the store, and said in its ``notice``.
+    What was lost is counted in the store, and said in its ``notice``. On a full disk the ballast is
+    given up for it.
 
     Raises:
         OutboxError: in use, or cannot be opened for another reason.
     """
+    try:
+        try:
+            return _open(path, connect)
+        except (GatewayError, sqlite3.Error, OSError) as error:
+            if not (_is_full(error) and Ballast(path).give_up()):
+                raise
+            return _open(path, connect)
+    except OutboxError as error:
+        if not _is_full(error):
+            raise
+        raise OutboxError(f"{error}; make room on its disk") from error
+    except (sqlite3.Error, OSError) as error:
+        mend = "make room on its disk" if _is_full(error) else "see to its disk and folder"
+        raise OutboxError(f"{path}: cannot be opened: {error}; {mend}") from error
+
+
+def _is_full(error: BaseException) -> bool:
+    return any(
+        is_full(one) or (isinstance(one, OSError) and one.errno == errno.ENOSPC)
+        for one in (error, error.__cause__)
+    )
+
+
+def _open(path: Path, connect: Callable[[Path], Connection]) -> Store:
     note = damage_note(path)
     if not note.exists():
         try:

@@ -22,6 +22,7 @@ from typing import TYPE_CHECKING, Any
 from gateway.errors import OutboxCorrupt, OutboxError
 from gateway.lane import Lane
 from gateway.outbox import queries
+from gateway.outbox.ballast import Ballast
 from gateway.outbox.configuring import configure
 from gateway.outbox.connection import ask, ask_row, means_damage
 from gateway.outbox.connection import connect as connect_sqlite
@@ -36,9 +37,6 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from gateway.outbox.connection import Connection, Cursor
-
-_DISK_MARGIN_BYTES = 16 << 20
-"""Twice what the log grows to; an eighth of a partition that is smaller than usual."""
 
 DAMAGED = "damaged on disk: checksum"
 
@@ -64,10 +62,11 @@ class Store:
             OutboxError: another process has it open, or it cannot be made.
             OutboxCorrupt: it is not readable as an outbox.
         """
-        self._path = path
+        self.path = path
         self.notice = ""
         """What people must know about how it was opened."""
-
+        self.ballast = Ballast(path)
+        self.commits = 0
         try:
             # SQLite gives its log the mode of the database.
             os.close(os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600))
@@ -97,7 +96,7 @@ class Store:
             self.alarms = Alarms(self._connection)
             self.keys = Keys(self._connection)
         except (sqlite3.DatabaseError, OutboxCorrupt) as error:
-            raise OutboxCorrupt(f"{self._path}: {error}") from error
+            raise OutboxCorrupt(f"{self.path}: {error}") from error
         self.last_number: int = ledger[0]
         self._removed: int = ledger[1]
         self.delivered: dict[Lane, int] = {Lane.EMERGENCY: ledger[2], Lane.ROUTINE: ledger[3]}
@@ -111,7 +110,6 @@ class Store:
         self.dead_size: int = dead[1] + dead[0] * CELL_BYTES
         self._ledger_written: tuple[int, ...] = tuple(ledger)
         self._oldest_ms: dict[Lane, int | None] = {}
-        self.commits = 0
 
     def _find_losses(self) -> None:
         """Compare what is there with what the ledger and the mark promise; count and go on."""
@@ -151,6 +149,12 @@ class Store:
         self.commits += 1
         self._mark.write(self.last_number, self._removed)
 
+    def undo(self) -> None:
+        """Everything since :meth:`begin` is as if it had not been, the figures too: linear."""
+        with contextlib.suppress(sqlite3.OperationalError):  # SQLite may have done so itself
+            self._execute("ROLLBACK")
+        self._load()
+
     def rest(self) -> None:
         """Fold the log into the database and cut it: only a log's content can vanish unseen."""
         self._execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchall()
@@ -171,12 +175,9 @@ class Store:
         return sum(self.sizes.values()) + self.dead_size + self.envelopes.size
 
     def disk_free(self, enough: int) -> int:
-        """Bytes that rows can still take: what the partition has, less a margin (the log, its fold
-        into the database, and deletes need room too), and free pages in the file, which are only
-        asked for if the partition has not ``enough``: that costs a query."""
-        disk = os.statvfs(self._path)
-        margin = min(_DISK_MARGIN_BYTES, disk.f_blocks * disk.f_frsize // 8)
-        free = disk.f_bavail * disk.f_frsize - margin
+        """Bytes that rows can still take: of the partition, and of free pages in the file, which
+        are only asked for if the partition has not ``enough``: that costs a query."""
+        free = self.ballast.room()
         if free >= enough:
             return free
         free_pages: int = self._ask("PRAGMA freelist_count")
@@ -242,7 +243,7 @@ class Store:
         for first, last in runs(sorted(numbers)):
             deleted += self._execute(queries.DELETE[lane], (first, last)).rowcount
         if deleted != len(numbers):
-            raise OutboxCorrupt(f"{self._path}: rows of the {lane} lane are gone")
+            raise OutboxCorrupt(f"{self.path}: rows of the {lane} lane are gone")
         self._oldest_ms.pop(lane, None)
         self._removed += len(numbers)
         self.rows[lane] -= len(numbers)
@@ -338,7 +339,7 @@ class Store:
         need not meet the damage again, and the gateway would fail for ever."""
         if means_damage(error) or isinstance(error, OutboxCorrupt):
             with contextlib.suppress(OSError):
-                damage_note(self._path).touch()
+                damage_note(self.path).touch()
 
     # --- statements
 

@@ -12,6 +12,8 @@ Leases and settlements stand in the same queues, in order, so neither reading no
 submissions and the answers to its questions. Nothing here makes a future, a task or a lock per
 entry; submitting is two appends.
 
+**A full disk.** Tokens of what it has no room for come back as refused, and nothing else changes.
+
 **Failure.** After an I/O error nothing that follows can be trusted (a failed sync marks pages as
 clean), so the first error is the last thing the writer does: no token of that transaction or any
 later one comes back, every question is answered with OutboxCorrupt, and the process must end.
@@ -22,12 +24,12 @@ from __future__ import annotations
 import asyncio
 import threading
 from collections import deque
-from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any, TypeVar
 
-from gateway.errors import OutboxCorrupt
+from gateway.errors import OutboxCorrupt, OutboxFull
 from gateway.lane import Lane
-from gateway.outbox.clerk import Change, Clerk, Settlement, Submission, Write
+from gateway.outbox.clerk import Change, Clerk, Question, Settlement, Submission, Write
 from gateway.outbox.entry import Status
 from gateway.outbox.room import Room
 from gateway.outbox.row import ROW_OVERHEAD
@@ -37,6 +39,7 @@ if TYPE_CHECKING:
 
     from gateway.clock import Clock
     from gateway.cose.envelope import Envelope
+    from gateway.outbox.config import Config
     from gateway.outbox.entry import DeadLetter, Entry, Leased, StoredEnvelope
     from gateway.outbox.store import Store
 
@@ -50,29 +53,7 @@ everything is refused for want of room, no commit tells that there is room again
 T = TypeVar("T")
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Config:
-    """How much may wait on the disk for the cloud store."""
-
-    max_bytes: int = 1 << 30
-    """Everything the outbox may hold. Keep it well under the size of its partition."""
-
-    reserve_bytes: int = 64 << 20
-    """The part of max_bytes that only emergencies may use."""
-
-    def __post_init__(self) -> None:
-        if self.reserve_bytes >= self.max_bytes:
-            raise ValueError("reserve_bytes must be below max_bytes: routine data needs room too")
-
-
-class _Question(NamedTuple):
-    """Answered after the commit of its turn."""
-
-    ask: Callable[[Clerk], object]
-    future: asyncio.Future[Any]
-
-
-_Item = Write | _Question
+_Item = Write | Question
 
 
 class Writer:
@@ -99,12 +80,14 @@ class Writer:
         self,
         *,
         on_committed: Callable[[list[object]], None],
+        on_refused: Callable[[list[object], OutboxFull], None],
         on_failure: Callable[[BaseException], None],
     ) -> None:
-        """Open the store and start the thread. Both callbacks run in the event loop.
+        """Open the store and start the thread. The callbacks run in the event loop.
 
         ``on_committed`` gets the tokens of one commit, in the order of their submission: what
-        belongs to them is on disk. ``on_failure`` is called once: from then on nothing is
+        belongs to them is on disk. ``on_refused`` gets those for which the disk has no room: it is
+        as if they had never been submitted. ``on_failure`` is called once: from then on nothing is
         acknowledged, every submission is refused, and the process must end.
 
         Raises:
@@ -112,6 +95,7 @@ class Writer:
         """
         self._loop = asyncio.get_running_loop()
         self._on_committed = on_committed
+        self._on_refused = on_refused
         self._on_failure = on_failure
         started: asyncio.Future[None] = self._loop.create_future()
         self._ended: asyncio.Future[None] = self._loop.create_future()
@@ -253,7 +237,7 @@ class Writer:
 
     async def _ask(self, lane: Lane, ask: Callable[[Clerk], T]) -> T:
         future: asyncio.Future[T] = self._loop.create_future()
-        self._put(lane, _Question(ask, future))
+        self._put(lane, Question(ask, future))
         self._asked.add(future)
         try:
             return await future
@@ -269,7 +253,11 @@ class Writer:
         for lane in woken:
             self._woken[lane].set()
         for future, answer in answers:
-            if not future.done():
+            if future.done():
+                continue
+            if isinstance(answer, OutboxFull):
+                future.set_exception(answer)
+            else:
                 future.set_result(answer)
         if tokens:
             self._on_committed(tokens)
@@ -299,7 +287,7 @@ class Writer:
         self._call(started.set_result, None)
         try:
             self._on_thread_serve(clerk)
-            store.close()
+            clerk.close()
         except BaseException as error:
             self._failure = error
             store.distrust(error)
@@ -325,26 +313,31 @@ class Writer:
             elif self._wake.wait(_REST_S):
                 self._wake.clear()
             elif worked:
-                clerk.rest()
+                self._call(self._landed, [], [], clerk.rest())
                 worked = False
             else:
-                clerk.look_around()
+                self._call(self._landed, [], [], clerk.look_around())
 
     def _on_thread_turn(self, clerk: Clerk, lane: Lane) -> None:
         """Everything queued, up to a bound, in one transaction; then the questions."""
         queue = self._queues[lane]
         writes: list[Write] = []
-        questions: list[_Question] = []
+        questions: list[Question] = []
         rows = 0
         while queue and rows < TURN_ROWS:
             item = queue.popleft()
-            if isinstance(item, _Question):
+            if isinstance(item, Question):
                 questions.append(item)
             else:
                 writes.append(item)
                 if isinstance(item, Submission):
                     rows += len(item.emergencies) + len(item.routine)
-        grown = clerk.write(lane, writes) if writes else []
         tokens = [item.token for item in writes if isinstance(item, Submission)]
-        answers = [(question.future, question.ask(clerk)) for question in questions]
+        grown: list[Lane] = []
+        try:
+            grown = clerk.write(lane, writes) if writes else []
+        except OutboxFull as error:
+            self._call(self._on_refused, tokens, error)
+            tokens = []
+        answers = [(question.future, clerk.answer(question)) for question in questions]
         self._call(self._landed, tokens, answers, grown)

@@ -135,6 +135,10 @@ class Homes:
         """See :meth:`gateway.intake.Intake.stored`."""
         self._intake.stored(key)
 
+    def refused(self, key: bytes) -> None:
+        """See :meth:`gateway.intake.Intake.refused`."""
+        self._intake.refused(key)
+
     def _home(self, offer: Offer) -> int | None:
         """None: of a device that is not known (any more); the intake says so."""
         try:
@@ -210,6 +214,15 @@ class Homes:
 
     def committed(self, tokens: list[object]) -> list[object]:
         """These are on disk: tell the other workers. Returns the tokens that are not theirs."""
+        return self._told(tokens, Repeated(stored=True), self._intake.stored)
+
+    def turned_away(self, tokens: list[object], error: OutboxFull) -> list[object]:
+        """The disk has no room for these: tell the other workers. Returns those not theirs."""
+        return self._told(tokens, error, self._intake.refused)
+
+    def _told(
+        self, tokens: list[object], result: Result, become: Callable[[bytes], None]
+    ) -> list[object]:
         others: list[object] = []
         results: defaultdict[Link, list[Told]] = defaultdict(list)
         for token in tokens:
@@ -218,8 +231,8 @@ class Homes:
                 continue
             for place, key in token.places:
                 if key is not None:
-                    self._intake.stored(key)
-                results[token.link].append(Told(token.number, place, Repeated(stored=True)))
+                    become(key)
+                results[token.link].append(Told(token.number, place, result))
         for link, told in results.items():
             link.tell(told)
         return others

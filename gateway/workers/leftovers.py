@@ -14,8 +14,9 @@ from functools import partial
 from typing import TYPE_CHECKING, Any, Final
 
 from gateway.delivery.deliveries import Deliveries
+from gateway.outbox.config import Config
 from gateway.outbox.salvage import open_store
-from gateway.outbox.writer import Config, Writer
+from gateway.outbox.writer import Writer
 from gateway.uplink import cloud_sink
 from gateway.workers.place import outbox_path, outboxes
 
@@ -91,7 +92,11 @@ class _Leftover:
         self._life: asyncio.Task[None] | None = None
 
     async def start(self) -> None:
-        await self._writer.start(on_committed=lambda tokens: None, on_failure=self._failed)
+        await self._writer.start(
+            on_committed=lambda tokens: None,
+            on_refused=lambda tokens, error: None,  # nothing comes in
+            on_failure=self._failed,
+        )
         if self._waiting():
             _log.warning(
                 "%s: of a worker that is no more; %d records wait in it and are delivered",

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Final
 from zlib import crc32
 
 from gateway import control
-from gateway.outbox import writer
+from gateway.outbox.config import Config
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -52,9 +52,9 @@ class Place:
         """The name of its control socket: people's own, or one at which the supervisor asks."""
         return control.NAME if self.count == 1 else f"control-{self.number}.sock"
 
-    def outbox(self, whole: writer.Config) -> writer.Config:
+    def outbox(self, whole: Config) -> Config:
         """Its part of what the gateway's outbox may hold; the first one has what is left over."""
-        return writer.Config(
+        return Config(
             max_bytes=self._part(whole.max_bytes), reserve_bytes=self._part(whole.reserve_bytes)
         )
 

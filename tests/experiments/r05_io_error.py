@@ -25,10 +25,11 @@ from gateway.clock import SystemClock
 from gateway.errors import OutboxCorrupt, OutboxError
 from gateway.lane import Lane
 from gateway.outbox.clerk import Clerk
+from gateway.outbox.config import Config
 from gateway.outbox.entry import Entry
 from gateway.outbox.salvage import open_store
 from gateway.outbox.store import Store
-from gateway.outbox.writer import Config, Writer
+from gateway.outbox.writer import Writer
 from tests.experiments import Experiment, Found, Run, register
 from tests.experiments.rigs.disk import MEMORY, Disk, in_place, missing
 
@@ -97,7 +98,11 @@ class _Nurse:
     async def work(self) -> None:
         writer = self._writer
         try:
-            await writer.start(on_committed=self._committed, on_failure=self.failures.append)
+            await writer.start(
+                on_committed=self._committed,
+                on_refused=lambda *_: None,
+                on_failure=self.failures.append,
+            )
         except OutboxError:
             await writer.close()
             return

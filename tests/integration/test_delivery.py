@@ -23,9 +23,10 @@ from gateway.delivery.lanes import Profile
 from gateway.delivery.pump import Pump
 from gateway.delivery.retry import Policy
 from gateway.lane import Lane
+from gateway.outbox.config import Config
 from gateway.outbox.entry import Entry
 from gateway.outbox.store import Store
-from gateway.outbox.writer import Config, Writer
+from gateway.outbox.writer import Writer
 from gateway.sinks import Identity
 from gateway.sinks.cloud import CloudSink
 
@@ -155,7 +156,9 @@ class Line:
 @asynccontextmanager
 async def running(ward: Ward, url: str, *, timeout_s: float | None = 2.0) -> AsyncIterator[Line]:
     line = Line(ward, url, timeout_s=timeout_s)
-    await line.writer.start(on_committed=lambda _: None, on_failure=line.failures.append)
+    await line.writer.start(
+        on_committed=lambda _: None, on_refused=lambda *_: None, on_failure=line.failures.append
+    )
     tasks = [asyncio.create_task(pump.run()) for pump in line.pumps.values()]
     try:
         yield line

@@ -27,7 +27,8 @@ CHILD = textwrap.dedent(
     from gateway.lane import Lane
     from gateway.outbox.entry import Entry
     from gateway.outbox.store import Store
-    from gateway.outbox.writer import Config, Writer
+    from gateway.outbox.config import Config
+    from gateway.outbox.writer import Writer
 
     path, first, size, settle = Path(sys.argv[1]), int(sys.argv[2]), int(sys.argv[3]), sys.argv[4]
 
@@ -37,7 +38,10 @@ CHILD = textwrap.dedent(
         def committed(tokens):
             # What a node would see: one write a commit, only what is acknowledged.
             os.write(1, "".join(f"{t}\\n" for token in tokens for t in token).encode())
-        await writer.start(on_committed=committed, on_failure=failed.set_result)
+        def refused(tokens, error):
+            if not failed.done():
+                failed.set_result(error)
+        await writer.start(on_committed=committed, on_refused=refused, on_failure=failed.set_result)
         n = first
         while not failed.done():
             for _ in range(5):
@@ -134,7 +138,7 @@ def test_nothing_acknowledged_is_missing_after_kill_9(tmp_path: Path, settle: st
 def test_a_full_disk_acknowledges_nothing_that_is_not_there(tmp_path: Path) -> None:
     path, out, err = tmp_path / "outbox.db", tmp_path / "out", tmp_path / "err"
     process = child(path, out, err, first=1, limit=2 << 20)
-    assert process.wait(60) == 1, "an I/O error ends the process"
+    assert process.wait(60) == 1, "the child ends with the first that is refused"
     assert b"failed: " in err.read_bytes()
     acknowledged = numbers(out)
     assert len(acknowledged) > 100

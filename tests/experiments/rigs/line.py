@@ -15,9 +15,10 @@ from gateway.delivery.lanes import PROFILES
 from gateway.delivery.pump import Pump
 from gateway.errors import DeliveryError
 from gateway.lane import Lane
+from gateway.outbox.config import Config
 from gateway.outbox.entry import Entry
 from gateway.outbox.store import Store
-from gateway.outbox.writer import Config, Writer
+from gateway.outbox.writer import Writer
 from gateway.sinks import Identity, SinkFaultError, Verdict
 from gateway.sinks.cloud import CloudSink
 
@@ -143,7 +144,11 @@ class Line:
         self.confirmed += [entry[0] for entry in entries]
 
     async def __aenter__(self) -> Line:
-        await self.writer.start(on_committed=lambda _: None, on_failure=self._failures.append)
+        await self.writer.start(
+            on_committed=lambda _: None,
+            on_refused=lambda *_: None,
+            on_failure=self._failures.append,
+        )
         self._tasks = [asyncio.create_task(pump.run()) for pump in self.pumps.values()]
         return self
 

@@ -14,10 +14,11 @@ from hypothesis.stateful import Bundle, RuleBasedStateMachine, invariant, rule
 
 from gateway.clock import SystemClock
 from gateway.lane import Lane
+from gateway.outbox.config import Config
 from gateway.outbox.entry import Entry
 from gateway.outbox.row import ROW_OVERHEAD
 from gateway.outbox.store import Store
-from gateway.outbox.writer import Config, Writer
+from gateway.outbox.writer import Writer
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable
@@ -61,7 +62,11 @@ class OutboxMachine(RuleBasedStateMachine):
         path = Path(self.folder.name) / "outbox.db"
         self.writer = Writer(lambda: Store(path), Config(), self.clock)
         self.run(
-            self.writer.start(on_committed=self.acknowledged.extend, on_failure=lambda error: None)
+            self.writer.start(
+                on_committed=self.acknowledged.extend,
+                on_refused=lambda *_: None,
+                on_failure=lambda error: None,
+            )
         )
 
     @rule(lane=lanes, count=st.integers(1, 12), size=st.integers(0, 300), keyed=st.booleans())

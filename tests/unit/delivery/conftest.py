@@ -18,9 +18,10 @@ from gateway.delivery.pump import Pump
 from gateway.delivery.retry import Policy
 from gateway.errors import DeliveryError, PermanentDeliveryError
 from gateway.lane import Lane
+from gateway.outbox.config import Config
 from gateway.outbox.entry import Entry
 from gateway.outbox.store import Store
-from gateway.outbox.writer import Config, Writer
+from gateway.outbox.writer import Writer
 from gateway.sinks import MissingEnvelopesError, Outcome, Verdict
 
 if TYPE_CHECKING:
@@ -177,7 +178,9 @@ def profile() -> Profile:
 async def line(tmp_path: Path, profile: Profile) -> AsyncIterator[Line]:
     line = Line(tmp_path / "outbox.db", profile)
     failures: list[BaseException] = []
-    await line.writer.start(on_committed=lambda _: None, on_failure=failures.append)
+    await line.writer.start(
+        on_committed=lambda _: None, on_refused=lambda *_: None, on_failure=failures.append
+    )
     yield line
     line.sink.delay.set()
     await line.pump.stop(5)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 import random
+import sqlite3
 import threading
 from itertools import count
 from typing import TYPE_CHECKING, Any
@@ -23,9 +24,9 @@ from gateway.ingress.driver import Driver
 from gateway.ingress.rate import Rates
 from gateway.intake import Admitted
 from gateway.lane import Lane
+from gateway.outbox.config import Config as OutboxConfig
 from gateway.outbox.connection import Connection, Cursor, connect
 from gateway.outbox.store import Store
-from gateway.outbox.writer import Config as OutboxConfig
 from gateway.outbox.writer import Writer
 
 if TYPE_CHECKING:
@@ -65,6 +66,7 @@ class Disk:
         self.free.set()
         self.reached = threading.Event()
         self.broken = False
+        self.full = False
 
     def connect(self, path: pathlib.Path) -> Connection:
         return _OnDisk(connect(path), self)
@@ -80,6 +82,10 @@ class _OnDisk:
             assert self._disk.free.wait(20)
             if self._disk.broken:
                 raise OSError("planted: the disk is broken")
+            if self._disk.full:
+                no_room = sqlite3.OperationalError("planted: the disk is full")
+                no_room.sqlite_errorcode = sqlite3.SQLITE_FULL
+                raise no_room
         return self._connection.execute(sql, parameters)
 
     def close(self) -> None:
@@ -140,6 +146,9 @@ class Overheard:
     def stored(self, key: bytes) -> None:
         self._intake.stored(key)
 
+    def refused(self, key: bytes) -> None:
+        self._intake.refused(key)
+
 
 class Bench:
     """The inside of a gateway, from the socket to the disk."""
@@ -168,6 +177,7 @@ class Bench:
         )
         await self.writer.start(
             on_committed=lambda tokens: self.driver.committed(tokens),
+            on_refused=lambda tokens, error: self.driver.refused(tokens, error),
             on_failure=self.failure.set_result,
         )
         self.server = Server(

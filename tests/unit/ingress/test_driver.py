@@ -379,6 +379,29 @@ async def test_a_broken_disk_acknowledges_nothing(bench: Bench) -> None:
     assert node.heard == []
 
 
+async def test_a_disk_that_turns_out_full_refuses_and_takes_the_same_message_later(
+    bench: Bench,
+) -> None:
+    node = bench.node()
+    await bench.settled()
+    bench.disk.full = True
+    node.sends(bench.post(counted(72, 1)))
+    node.sends(bench.post(counted(72, 2), path=("a",)))
+    await bench.settled()
+    refused = node.hears()
+    assert [one.code for one in refused] == [Code.SERVICE_UNAVAILABLE] * 2
+    assert all(one.uint(Option.MAX_AGE) for one in refused)
+    assert bench.driver.counts["outbox_full"] == 2
+    bench.disk.full = False
+    again = bench.node()
+    again.sends(bench.post(counted(72, 1)))
+    again.sends(bench.post(counted(72, 2), path=("a",)))
+    await bench.settled()
+    assert [one.code for one in again.hears()] == [Code.CHANGED] * 2
+    assert bench.stored() == 2
+    assert not bench.failure.done()
+
+
 async def test_the_other_lane_stores_as_well_and_answers_after_the_commit(bench: Bench) -> None:
     """Block1, which the fast lane does not claim; the same intake, the same promise."""
     node = bench.node()

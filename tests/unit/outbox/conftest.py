@@ -10,9 +10,10 @@ from typing import TYPE_CHECKING
 import pytest
 
 from gateway.lane import Lane
+from gateway.outbox.config import Config
 from gateway.outbox.entry import Entry
 from gateway.outbox.store import Store
-from gateway.outbox.writer import Config, Writer
+from gateway.outbox.writer import Writer
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Awaitable, Callable
@@ -70,6 +71,11 @@ class Running:
     failures: list[BaseException] = field(default_factory=list)
     commits: list[int] = field(default_factory=list)
 
+    refused: list[object] = field(default_factory=list)
+
+    def refuse(self, tokens: list[object], _: object) -> None:
+        self.refused += tokens
+
     def committed(self, tokens: list[object]) -> None:
         self.tokens += tokens
         self.commits.append(len(tokens))
@@ -91,7 +97,9 @@ async def start(
         path = tmp_path / "outbox.db"
         running = Running(Writer(lambda: open_store(path), config or Config(), clock), path)
         await running.writer.start(
-            on_committed=running.committed, on_failure=running.failures.append
+            on_committed=running.committed,
+            on_refused=running.refuse,
+            on_failure=running.failures.append,
         )
         started.append(running)
         return running

@@ -13,10 +13,11 @@ import pytest
 from gateway.cose.envelope import Envelope
 from gateway.errors import OutboxCorrupt, OutboxError, OutboxFull
 from gateway.lane import Lane
+from gateway.outbox.config import Config
 from gateway.outbox.connection import connect
 from gateway.outbox.row import ROW_OVERHEAD
 from gateway.outbox.store import Store
-from gateway.outbox.writer import TURN_ROWS, Config, Writer
+from gateway.outbox.writer import TURN_ROWS, Writer
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Sequence
@@ -291,7 +292,9 @@ async def test_after_an_io_error_nothing_is_acknowledged(
 async def test_a_store_that_cannot_be_opened_fails_the_start(tmp_path: Path, clock: Clock) -> None:
     writer = Writer(lambda: Store(tmp_path / "missing" / "outbox.db"), Config(), clock)
     with pytest.raises(OutboxError, match="cannot be opened"):
-        await writer.start(on_committed=lambda _: None, on_failure=lambda _: None)
+        await writer.start(
+            on_committed=lambda _: None, on_refused=lambda *_: None, on_failure=lambda _: None
+        )
     await writer.close()
 
 

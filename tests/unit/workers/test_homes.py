@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import socket
+import sqlite3
 from collections.abc import AsyncIterator
 from typing import TYPE_CHECKING, Any
 
@@ -17,8 +18,10 @@ from gateway.errors import BadRequestError, ForbiddenError, OutboxFull
 from gateway.ingress.batch import Handed, Waiting
 from gateway.intake import Admitted, Offer, Repeated
 from gateway.lane import Lane
+from gateway.outbox.config import Config
+from gateway.outbox.connection import connect
 from gateway.outbox.salvage import open_store
-from gateway.outbox.writer import Config, Writer
+from gateway.outbox.writer import Writer
 from gateway.workers.homes import Homes
 from gateway.workers.lifeline import Pair
 from gateway.workers.link import Link
@@ -27,11 +30,29 @@ from gateway.workers.wire import Told
 
 if TYPE_CHECKING:
     import pathlib
+    from collections.abc import Sequence
 
+    from gateway.outbox.connection import Connection, Cursor
     from gateway.workers.wire import Asked, Result
     from tests.unit.conftest import Desk
 
 _PACK = cbor2.dumps([{0: "hr", 1: "1/min", 2: 72}])
+
+
+class Disk:
+    """Has no room, when the test says so."""
+
+    def __init__(self, path: pathlib.Path) -> None:
+        self._connection = connect(path)
+        self.close = self._connection.close
+        self.full = False
+
+    def execute(self, sql: str, parameters: Sequence[object] = (), /) -> Cursor:
+        if self.full and sql == "COMMIT":
+            error = sqlite3.OperationalError("planted: the disk is full")
+            error.sqlite_errorcode = sqlite3.SQLITE_FULL
+            raise error
+        return self._connection.execute(sql, parameters)
 
 
 class Bench:
@@ -42,9 +63,15 @@ class Bench:
         self.looked = 0
         self.mine = self._device(0)
         self.theirs = self._device(1)
-        self.writer = Writer(lambda: open_store(folder / "outbox.db"), Config(), SystemClock())
+        self.writer = Writer(
+            lambda: open_store(folder / "outbox.db", connect=self._on_disk), Config(), SystemClock()
+        )
         self.asked: asyncio.Queue[tuple[Link, Asked]] = asyncio.Queue()
         self.told: asyncio.Queue[tuple[Waiting, Result]] = asyncio.Queue()
+
+    def _on_disk(self, path: pathlib.Path) -> Connection:
+        self.disk = Disk(path)
+        return self.disk
 
     def _device(self, worker: int) -> str:
         """One whose patient has this home."""
@@ -58,7 +85,11 @@ class Bench:
         raise AssertionError("no such patient")
 
     async def start(self) -> None:
-        await self.writer.start(on_committed=self._committed, on_failure=lambda error: None)
+        await self.writer.start(
+            on_committed=self._committed,
+            on_refused=self._refused,
+            on_failure=lambda error: None,
+        )
         self.intake = self.desk.intake(check_room=self.writer.check_room)
         self.homes = Homes(
             Place(0, 2),
@@ -95,6 +126,9 @@ class Bench:
 
     def _committed(self, tokens: list[object]) -> None:
         assert self.homes.committed(tokens) == []
+
+    def _refused(self, tokens: list[object], error: OutboxFull) -> None:
+        assert self.homes.turned_away(tokens, error) == []
 
     def _tell(self, results: list[tuple[Waiting, Result]]) -> None:
         for one in results:
@@ -183,6 +217,19 @@ async def test_while_stopping_nothing_more_is_taken(bench: Bench) -> None:
     assert isinstance(result, OutboxFull)
     assert str(result) == "the gateway is stopping"
     assert bench.stored() == 0
+
+
+async def test_a_disk_that_turns_out_full_is_told_and_the_message_may_come_again(
+    bench: Bench,
+) -> None:
+    pack = cbor2.dumps([{0: "hr", 2: 72}, {0: "boot", 2: 1}, {0: "seq", 2: 1}])
+    offer = bench.offer(bench.mine, pack)
+    bench.disk.full = True
+    (result,) = await bench.hands_over(offer)
+    assert isinstance(result, OutboxFull)
+    bench.disk.full = False
+    assert await bench.hands_over(offer) == [Repeated(stored=True)]
+    assert bench.stored() == 1
 
 
 async def test_a_bug_costs_one_message_and_is_told_here(

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from gateway.outbox.writer import Config
+from gateway.outbox.config import Config
 from gateway.workers.place import ALONE, Place, home, outbox_path, outboxes
 
 if TYPE_CHECKING:

@@ -13,6 +13,7 @@ from __future__ import annotations
 import asyncio
 import struct
 import time
+from functools import partial
 from typing import TYPE_CHECKING, NamedTuple
 
 from gateway.coap.numbers import Code
@@ -102,7 +103,8 @@ def _watch(run: Run) -> tuple[_Seen, list[calls.Call]]:
         repeated = ward.status()["messages"].get("replayed", 0)
         confirmed = asyncio.run(_store(ward))
         ward.stop_gateway()
-        until(lambda: "exited with" in log.read_text()[-100:])
+        assert ward.gateway is not None
+        until(partial(calls.whole, log, ward.gateway.pid))
     return _Seen(began, acknowledged, repeated, confirmed), list(calls.read(log))
 
 

@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 _TRACED = "pwrite64,fsync,fdatasync,sendmmsg"
-_LINE = re.compile(r"(?P<thread>\d+) (?P<time>\d+\.\d+) (?P<rest>.*)")
+_LINE = re.compile(r"(?P<thread>\d+) +(?P<time>\d+\.\d+) (?P<rest>.*)")
 _CALL = re.compile(r"(?P<name>\w+)\(\d+<(?P<file>[^>]*)>(?P<rest>.*)")
 _RESUMED = re.compile(r"<\.\.\. \w+ resumed>(?P<rest>.*)")
 _RESULT = re.compile(r"\)\s+= (?P<result>-?\d+)")
@@ -49,6 +49,12 @@ def under(log: Path | str) -> tuple[str, ...]:
     """Words before a command. It stays a child of the caller; strace ends with it."""
     return ("strace", "-D", "-f", "--seccomp-bpf", "-y", "-x", "-ttt", "-s", "32",
             "-e", f"trace={_TRACED}", "-e", "signal=none", "-o", str(log))  # fmt: skip
+
+
+def whole(log: Path, process: int) -> bool:
+    """Whether the end of this process is in it, which is the last that there is."""
+    last = log.read_text().rpartition("\n")[0].rpartition("\n")[2]
+    return last.split()[:1] == [str(process)] and "+++ exited" in last
 
 
 def read(log: Path) -> Iterator[Call]:

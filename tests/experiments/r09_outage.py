@@ -47,6 +47,7 @@ class _Outage:
         self._stub.port = ward.port_base + 3
         self._stub.keeps = True
         self._failures: list[str] = []
+        self._resident: list[str] = []
         self._sent = dict.fromkeys(Lane, 0)
         self._open = asyncio.Event()
 
@@ -59,6 +60,7 @@ class _Outage:
             await self._stub.close()
         self._failures += self._stub.wrong[:1]
         figures: dict[str, object] = {
+            "memory": " ".join(self._resident),
             "rows/s in": round(intake),
             "rows/s out": round(drain),
             "emergency's age, p99": f"{ages[int(len(ages) * 0.99)]:.3f} s" if ages else "none came",
@@ -89,6 +91,7 @@ class _Outage:
             busy_s += time.monotonic() - began
             await self._send(max(share // _EMERGENCIES, 1), Lane.EMERGENCY)
             grown = memory(self._ward.gateway.pid).resident / before - 1
+            self._resident.append(f"{before >> 20} MiB {grown:+.1%}")
             if abs(grown) > _FLAT:
                 self._failures.append(f"memory {grown:+.0%} while {share} rows came in")
             if stop is not None:

@@ -42,7 +42,12 @@ FIRST_RETRANSMIT_S: Final = 1.0
 """RFC 6347 section 4.2.4.1. RFC 7925 section 11 asks for 9 s on slow radios, but a handshake must
 end within the deadline here, and a repetition costs less than a node that starts again."""
 
-LONGEST_RETRANSMIT_S: Final = 60.0
+LONGEST_RETRANSMIT_S: Final = 4.0
+"""RFC 6347 section 4.2.4.1 would go on doubling up to 60 s, and so leave four repetitions before the
+deadline. Of 20 % of datagrams lost each way, 1 in 100 handshakes then missed it, and none of 1,000
+with eight. 50 nodes that repeat a hello every 4 s take 10 % of a radio of 250 kbit/s.
+"""
+
 DEADLINE_S: Final = 30.0
 """A handshake that takes longer is given up: what is half open costs 65 to 110 KiB."""
 
@@ -101,6 +106,9 @@ class Handshake:
         self._timer = now + FIRST_RETRANSMIT_S
         self._sent = now
         self._doubt: float | None = None
+        self._heard = -1
+        self._answered = -1
+        """The peer's newest message (message_seq), and the newest when our last flight was made."""
         self.started = now
         self.early: list[bytes] = []
         """Application records that overtook the end of the handshake; open them afterwards."""
@@ -131,8 +139,15 @@ class Handshake:
             ):
                 clear.append(record)
         if clear:
+            newest = max(map(_newest_message, clear))
             # Together: every call of OpenSSL costs 3 us, however little there is in it.
             out += self._feed(b"".join(clear), now)
+            if not out and 0 <= newest <= self._answered:
+                # The peer's last flight once more: ours was lost (RFC 6347 section 4.2.4).
+                out += self.repeated(now)
+            self._heard = max(self._heard, newest)
+            if out:
+                self._answered = self._heard
         if self._held:
             out += self._release(now)
         return out
@@ -254,6 +269,17 @@ class Handshake:
         self._flight = self._stamper.stamp(self._flight)
         self._timer, self._sent = now + self._interval, now
         return flights.pack(self._flight, self._mtu)
+
+
+def _newest_message(record: bytes) -> int:
+    """The largest message number in a record (message_seq, RFC 6347 section 4.2.2), -1 if none."""
+    if record[0] != HANDSHAKE:
+        return -1
+    newest, at = -1, HEADER_LENGTH
+    while at + _MESSAGE_HEADER <= len(record):
+        newest = max(newest, int.from_bytes(record[at + 4 : at + 6], "big"))
+        at += _MESSAGE_HEADER + int.from_bytes(record[at + 9 : at + 12], "big")
+    return newest
 
 
 def _longest_message(record: bytes) -> int:

@@ -43,9 +43,9 @@ FIRST_RETRANSMIT_S: Final = 1.0
 end within the deadline here, and a repetition costs less than a node that starts again."""
 
 LONGEST_RETRANSMIT_S: Final = 4.0
-"""RFC 6347 section 4.2.4.1 would go on doubling up to 60 s, and so leave four repetitions before the
-deadline. Of 20 % of datagrams lost each way, 1 in 100 handshakes then missed it, and none of 1,000
-with eight. 50 nodes that repeat a hello every 4 s take 10 % of a radio of 250 kbit/s.
+"""RFC 6347 section 4.2.4.1 would go on doubling up to 60 s: four repetitions before the deadline.
+With 20 % of datagrams lost each way 1 handshake in 100 missed it then, and with eight repetitions
+none of 1,000. 50 nodes that repeat a hello every 4 s take a tenth of a radio of 250 kbit/s.
 """
 
 DEADLINE_S: Final = 30.0

@@ -141,7 +141,7 @@ def play(
             loop.is_disk_busy = lambda: False
             await gateway.stop()
 
-    logging.disable(logging.WARNING)  # thousands of planted emergencies
+    logging.disable(logging.CRITICAL)  # thousands of planted emergencies
     try:
         with asyncio.Runner(loop_factory=lambda: loop) as runner:
             return runner.run(run())

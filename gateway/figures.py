@@ -6,6 +6,7 @@ The control socket, ``outbox status``, the metrics and, over several workers,
 
 from __future__ import annotations
 
+import asyncio
 from collections import Counter
 from dataclasses import asdict
 from importlib.metadata import version
@@ -56,6 +57,7 @@ def status(
         "ward": ward,
         "listen": list(listen),
         "uptime_s": round(uptime_s, 1),
+        "tasks": len(asyncio.all_tasks()),
         "clock": timekeeping.status(),
         "associations": len(server.associations()),
         "half_open": server.half_open(),

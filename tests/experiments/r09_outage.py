@@ -79,25 +79,39 @@ class _Outage:
         """Rows come in, nobody takes them, twice the gateway starts again; rows a second."""
         stops = () if self._run.fault else _STOPS
         share = self._run.runs // (len(stops) + 1)
-        busy_s = 0.0
+        usual = took = 0.0
+        if self._run.long:
+            # So many messages are remembered for some minutes, whether the store takes them or not.
+            await self._stub.open()
+            usual, _ = await self._part(share)
+            await until(lambda: len(self._stub.order) == sum(self._sent.values()), _WITHIN_S)
+            self._ward.stop_gateway()
+            await self._stub.close()
         for part, stop in enumerate((*stops, None)):
-            self._ward.start_gateway()
-            assert self._ward.gateway is not None
-            await self._bracelets.connect()
-            await self._send(share // 5, Lane.ROUTINE)
-            before = memory(self._ward.gateway.pid).resident
-            began = time.monotonic()
-            await self._send(share - share // 5, Lane.ROUTINE)
-            busy_s += time.monotonic() - began
-            await self._send(max(share // _EMERGENCIES, 1), Lane.EMERGENCY)
-            grown = memory(self._ward.gateway.pid).resident / before - 1
-            self._resident.append(f"{before >> 20} MiB {grown:+.1%}")
-            if abs(grown) > _FLAT:
-                self._failures.append(f"memory {grown:+.0%} while {share} rows came in")
+            grown, took = await self._part(share)
+            if abs(grown - usual) > _FLAT:
+                self._failures.append(
+                    f"memory {grown:+.0%} in {share} rows, {usual:+.0%} without an outage"
+                )
             if stop is not None:
                 self._ward.stop_gateway(stop)
             self._run.progress((part + 1) * share)
-        return (self._sent[Lane.ROUTINE] * 4 / 5) / busy_s
+        return (share - share // 5) / took
+
+    async def _part(self, share: int) -> tuple[float, float]:
+        """One run of the gateway: by how much its memory grew, and the seconds of that."""
+        self._ward.start_gateway()
+        assert self._ward.gateway is not None
+        await self._bracelets.connect()
+        await self._send(share // 5, Lane.ROUTINE)
+        before = memory(self._ward.gateway.pid).resident
+        began = time.monotonic()
+        await self._send(share - share // 5, Lane.ROUTINE)
+        took = time.monotonic() - began
+        await self._send(max(share // _EMERGENCIES, 1), Lane.EMERGENCY)
+        grown = memory(self._ward.gateway.pid).resident / before - 1
+        self._resident.append(f"{before >> 20} MiB {grown:+.1%}")
+        return grown, took
 
     def _arrived(self, lane: Lane) -> int:
         return sum(one == lane for _, one, _ in self._stub.order)
@@ -121,7 +135,7 @@ class _Outage:
         stub.answer = lambda lane, ids: None
         if self._run.fault:
             return [], 0.0
-        behind = self._arrived(Lane.ROUTINE)
+        behind = self._arrived(Lane.ROUTINE)  # of the usual part
         while self._run.long and self._arrived(Lane.ROUTINE) < self._sent[Lane.ROUTINE]:
             await self._send(1, Lane.EMERGENCY)
             await asyncio.sleep(_EVERY_S)
@@ -150,8 +164,9 @@ register(
         id="R-09",
         name="outage",
         target="the cloud store is away while a day's rows come in, the gateway is stopped and "
-        "killed meanwhile: 0 lost; memory flat to 10 %; after it emergencies first, p99 of their "
-        "age 2 s while the rest waits; drained three times as quickly as it came in",
+        "killed meanwhile: 0 lost; memory within 10 % of what it is without; after it emergencies "
+        "first, p99 of their age 2 s while the rest waits; drained three times as quickly as it "
+        "came in",
         unit="rows",
         short=1440,
         long=144_000,

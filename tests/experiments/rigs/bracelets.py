@@ -39,11 +39,20 @@ class Bracelets:
         self.acknowledged: list[Key] = []
         self.at: list[float] = []
         """Monotonic seconds of each acknowledgement."""
+        self.took: list[float] = []
+        """Seconds from the request to it."""
 
     async def connect(self) -> None:
         """Shake hands; what there was before is forgotten, with a goodbye."""
         await self.close()
         self._links = await asyncio.gather(*(self._ward.link(one) for one in self._devices))
+
+    async def visit(self, device: Device) -> None:
+        """Another one comes for a moment and goes again."""
+        link = await self._ward.link(device)
+        answer = await link.request(Code.GET, ["time"])
+        assert answer.code == Code.CONTENT, answer
+        link.close()
 
     async def close(self) -> None:
         await self._ward.close_links()
@@ -64,12 +73,14 @@ class Bracelets:
             seq = self._next[place]
             self._next[place] += 1
             pack = f'[{{"n":"hr","v":71}},{{"n":"boot","v":{self._boot}}},{{"n":"seq","v":{seq}}}]'
+            began = time.monotonic()
             answer = await self._links[place].request(
                 Code.POST, [_PATHS[lane]], payload=pack.encode(), content_format=110
             )
             assert answer.code == Code.CHANGED, answer
             self.acknowledged.append((self._devices[place].id, self._boot, seq))
             self.at.append(time.monotonic())
+            self.took.append(self.at[-1] - began)
 
 
 def lost_or_doubled(acknowledged: list[Key], ward: Ward, stub: Stub) -> list[str]:

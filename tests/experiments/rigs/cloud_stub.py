@@ -49,6 +49,8 @@ class Request(NamedTuple):
     method: str
     path: str
     body: bytes
+    records: list[tuple[Header, bytes]]
+    """Of a batch, whose signature is checked."""
 
 
 class Stub:
@@ -154,10 +156,11 @@ class Stub:
                 writer.transport.abort()
 
     async def _treat(self, request: Request, writer: asyncio.StreamWriter) -> None:
-        method, path, body = request
+        method, path, body, _ = request
         if method == "POST" and path in PATHS:
             lane = PATHS[path]
             self.batches[lane] += 1
+            request = request._replace(records=self._checked(request))
             ids = self.ids(request)
             fault = self.script[lane].popleft() if self.script[lane] else self.answer(lane, ids)
             if fault is not None:
@@ -173,8 +176,7 @@ class Stub:
             self.wrong.append(f"{method} {path}: nothing like it is ever asked")
             writer.write(http(404))
 
-    def ids(self, request: Request) -> list[bytes]:
-        """Of a batch, whose signature is checked."""
+    def _checked(self, request: Request) -> list[tuple[Header, bytes]]:
         try:
             records = decode_batch_untrusted(request.body, self._gateway, gateway="gateway")
         except PeerError as error:
@@ -187,14 +189,17 @@ class Stub:
             digest = sha256(record).digest()[:8]
             if self._records.get(header.id, digest) != digest:
                 self.wrong.append("two records under one id")
-        return [header.id for header, _ in records]
+        return records
+
+    def ids(self, request: Request) -> list[bytes]:
+        """Of a batch."""
+        return [header.id for header, _ in request.records]
 
     def store(self, request: Request) -> bytes:
         """The batch is durable; the body of the answer that says so."""
-        records = decode_batch_untrusted(request.body, self._gateway, gateway="gateway")
         lane, now = PATHS[request.path], time.monotonic()
         answer: dict[str, list[str]] = {"stored": [], "known": [], "refused": []}
-        for header, record in records:
+        for header, record in request.records:
             self.arrivals[header.id] += 1
             if header.id in self._records:
                 answer["known"].append(header.id.hex())
@@ -219,7 +224,7 @@ async def _read(reader: asyncio.StreamReader) -> Request:
     if line is None:
         raise OSError("no HTTP")
     body = await reader.readexactly(int(length[1])) if length else b""
-    return Request(line[1].decode(), line[2].decode(), body)
+    return Request(line[1].decode(), line[2].decode(), body, [])
 
 
 def http(status: int, body: bytes = b"", **headers: str) -> bytes:

@@ -97,6 +97,8 @@ class Clerk:
         self._told = ""
         self._tell_from = clock.monotonic()
         store.ballast.keep(status.max_bytes)
+        if store.notice:
+            _log.error("%s: %s", store.path, store.notice)
         self._count(*Lane)
 
     def write(self, lane: Lane, writes: Sequence[Write]) -> list[Lane]:

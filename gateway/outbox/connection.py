@@ -45,6 +45,11 @@ def means_damage(error: BaseException) -> bool:
     return code in (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB)
 
 
+def damage_note(path: Path) -> Path:
+    """A file whose presence says that the outbox at ``path`` is not to be trusted."""
+    return path.with_suffix(".damaged")
+
+
 def ask(connection: Connection, sql: str, parameters: Sequence[object] = ()) -> Any:  # noqa: ANN401
     """The first column of the only row. Raises OutboxCorrupt if there is no row."""
     return ask_row(connection, sql, parameters)[0]

@@ -23,9 +23,9 @@ from gateway.lane import Lane
 from gateway.outbox import queries
 from gateway.outbox.ballast import Ballast
 from gateway.outbox.connection import connect as connect_sqlite
-from gateway.outbox.connection import is_full
+from gateway.outbox.connection import damage_note, is_full
 from gateway.outbox.mark import Mark
-from gateway.outbox.store import Store, damage_note
+from gateway.outbox.store import Store
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator

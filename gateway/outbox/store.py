@@ -24,7 +24,7 @@ from gateway.lane import Lane
 from gateway.outbox import queries
 from gateway.outbox.ballast import Ballast
 from gateway.outbox.configuring import configure
-from gateway.outbox.connection import ask, ask_row, means_damage
+from gateway.outbox.connection import ask, ask_row, damage_note, means_damage
 from gateway.outbox.connection import connect as connect_sqlite
 from gateway.outbox.entry import DeadLetter, Entry
 from gateway.outbox.envelopes import Alarms, Envelopes
@@ -39,11 +39,6 @@ if TYPE_CHECKING:
     from gateway.outbox.connection import Connection, Cursor
 
 DAMAGED = "damaged on disk: checksum"
-
-
-def damage_note(path: Path) -> Path:
-    """A file whose presence says that the outbox at ``path`` is not to be trusted."""
-    return path.with_suffix(".damaged")
 
 
 class Store:
@@ -123,7 +118,9 @@ class Store:
             missing += min(behind, mark[0] - mark[1])
             self.last_number = mark[0]
             self._removed += behind
-        self.lost += max(missing, 0)
+        if missing > 0:
+            self.lost += missing
+            self.notice = f"{missing} stored entries are gone: the disk has damaged what it held"
         self.begin()
         self.commit()
 

@@ -40,6 +40,7 @@ if TYPE_CHECKING:
     from gateway.outbox.connection import Connection, Cursor
 
 _COMMITS = 50
+_CONFIG = Config(max_bytes=1 << 20, reserve_bytes=1 << 18)
 
 
 @contextmanager
@@ -79,7 +80,7 @@ class _Nurse:
 
     def __init__(self, path: Path, connect: Callable[[Path], Connection], seed: int) -> None:
         self._source = random.Random(seed)
-        self._writer = Writer(partial(open_store, path, connect=connect), Config(), SystemClock())
+        self._writer = Writer(partial(open_store, path, connect=connect), _CONFIG, SystemClock())
         self.acknowledged: set[bytes] = set()
         self.settled: set[bytes] = set()
         """Given back as delivered; whether that was committed is another matter."""

@@ -19,7 +19,9 @@ from gateway.outbox.room import Room
 if TYPE_CHECKING:
     from gateway.outbox.store import Store
 
-_ROOM = 1 << 30
+_ROOM = 1 << 20
+"""Little, for the ballast is made in proportion."""
+
 _TURN_S = 12 * 3600.0
 _EPOCH_TURNS = 10
 """An epoch is over long before its envelope may be pruned."""

@@ -13,9 +13,9 @@ import pytest
 from gateway.cose.envelope import Envelope
 from gateway.errors import OutboxCorrupt, OutboxError
 from gateway.lane import Lane
-from gateway.outbox.connection import connect
+from gateway.outbox.connection import connect, damage_note
 from gateway.outbox.salvage import open_store
-from gateway.outbox.store import Store, damage_note
+from gateway.outbox.store import Store
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Sequence

@@ -295,9 +295,10 @@ def test_a_row_that_vanished_is_counted_once(
     fill(store, Lane.ROUTINE, [make_entry() for _ in range(5)])
     store.close()
     damage(path, "DELETE FROM routine WHERE number IN (2, 4)")
-    for _ in range(2):
+    for n in range(2):
         again = Store(path)
         assert again.lost == 2
+        assert again.notice.startswith("2 stored entries are gone") == (n == 0), "told once"
         assert [number for number, _ in waiting(again, Lane.ROUTINE)] == [1, 3, 5]
         again.close()
 

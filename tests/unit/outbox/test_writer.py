@@ -135,6 +135,19 @@ async def test_a_commit_wakes_its_lane_only(start: Start, make_entry: Make) -> N
     assert not running.writer.woken(Lane.EMERGENCY).is_set()
 
 
+async def test_what_is_gone_is_said_at_the_start(
+    start: Start, make_entry: Make, caplog: pytest.LogCaptureFixture
+) -> None:
+    running = await start()
+    running.writer.submit([make_entry() for _ in range(3)], [], "burst")
+    await running.writer.close()
+    with contextlib.closing(sqlite3.connect(running.path, isolation_level=None)) as connection:
+        connection.execute("DELETE FROM routine WHERE number = 2")
+    running = await start()
+    assert "1 stored entries are gone" in caplog.text
+    assert "1 stored entries are gone" in running.writer.status().notice
+
+
 async def test_leased_entries_are_handed_out_once_and_settled(
     start: Start, make_entry: Make
 ) -> None:

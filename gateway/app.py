@@ -10,21 +10,18 @@ import asyncio
 import contextlib
 import logging
 import os
-from dataclasses import asdict
-from functools import partial
 from typing import TYPE_CHECKING, Any, Final
 
-from gateway import figures, identity, making
+from gateway import figures, identity, making, reloading
 from gateway.admission import Admission
 from gateway.alarm_book import AlarmBook
 from gateway.clock import iso
 from gateway.coap.exchanges import Exchanges
-from gateway.config import loading
 from gateway.control import Control
 from gateway.delivery.deliveries import Deliveries
 from gateway.delivery.undelivered import Undelivered
 from gateway.dtls import selftest
-from gateway.errors import ConfigError, OutboxError
+from gateway.errors import OutboxError
 from gateway.ingress.aiocoap_lane import AiocoapLane
 from gateway.ingress.driver import Driver
 from gateway.ingress.guard import Config as GuardConfig
@@ -42,6 +39,7 @@ if TYPE_CHECKING:
     from gateway.clock import Clock
     from gateway.config.loading import Loaded
     from gateway.errors import OutboxFull
+    from gateway.sinks import Sink
     from gateway.workers.lifeline import Worker
 
 _log = logging.getLogger("gateway")
@@ -50,6 +48,8 @@ _SWEEP_S: Final = 0.25
 _ROSTER_S: Final = 1.0
 """How often the rosters are looked at: `device add` and `revoke` act within two seconds."""
 _DRAIN_S: Final = 5.0
+_CUT_OFF_S: Final = 1.0
+"""For deliveries in flight when their sink is replaced."""
 
 
 class Gateway:
@@ -75,11 +75,12 @@ class Gateway:
         self._writer = making.writer(self._state, configuration.outbox, self._place, clock)
         self._deliveries = Deliveries(
             self._writer,
-            partial(cloud_sink, loaded),
+            self._make_sink,
             clock=clock,
             random=os.urandom,
             ended=self._end,
         )
+        self._epochs = making.epochs(configuration, self._identity)
         self._leftovers: Leftovers | None = None
         self._homes: Homes | None = None
         self._tasks: list[asyncio.Task[None]] = []
@@ -118,7 +119,7 @@ class Gateway:
         self._intake = making.intake(
             configuration,
             self._ward,
-            self._identity,
+            self._epochs,
             recent=await self._writer.recent_keys(),
             check_room=self._writer.check_room,
             book=self._book,
@@ -157,7 +158,7 @@ class Gateway:
         self.addresses = self._sockets.open(self._worker.sockets)
         self._control = Control(
             self._state,
-            {"status": self.status, "alarms": self._book.listed, "ping": lambda: "here"},
+            {"status": self.status, "alarms": self._book.listed, "ping": self.ping},
             self._place.control,
         )
         await self._control.start()
@@ -168,7 +169,12 @@ class Gateway:
         """What is shared with other workers, and what those have left that are no more."""
         if self._place.number == 0:
             self._leftovers = Leftovers(
-                self._loaded, self._place.count, self._clock, random=os.urandom, ended=self._end
+                self._state,
+                self._place.count,
+                self._clock,
+                make_sink=self._make_sink,
+                random=os.urandom,
+                ended=self._end,
             )
             await self._leftovers.start()
         if self._homes is not None:
@@ -207,25 +213,38 @@ class Gateway:
         if self._storing:
             await self._writer.close()
 
-    def reload(self) -> None:
-        """Read the configuration again. A bad one changes nothing and is logged."""
-        try:
-            fresh = loading.load(self._loaded.path, os.environ)
-        except ConfigError as error:
-            _log.error("reload refused: %s", "; ".join(error.problems))
-            return
-        per_s = fresh.configuration.limits.device_messages_per_s
+    async def reload(self) -> str:
+        """Take over what the configuration and the files that it names say now; what has changed
+        and what waits for a restart, in words. Associations go on.
+
+        Raises ConfigError, and nothing has changed then.
+        """
+        fresh = reloading.read(self._loaded, self._identity)
+        self._loaded, self._identity = fresh.loaded, fresh.identity
+        configuration = self._loaded.configuration
+        per_s = configuration.limits.device_messages_per_s
         self._rates.per_s, self._emergency_rates.per_s = per_s, making.emergencies_per_s(per_s)
-        if self._open:
-            self._lane.limit(per_s)
-        old, new = asdict(self._loaded.configuration), asdict(fresh.configuration)
-        old["limits"]["device_messages_per_s"] = per_s
-        waiting = [name for name in new if new[name] != old[name]]
-        _log.info(
-            "reloaded; changed and waiting for a restart: %s", ", ".join(waiting) or "nothing"
+        self._lane.limit(per_s)
+        self._server.renew(
+            making.dtls_config(configuration.limits, self._place),
+            making.engines(self._ward.devices, self._identity),
         )
+        self._epochs.renew(configuration.epochs, self._identity.key, self._identity.certificate)
+        self._writer.resize(self._place.outbox(configuration.outbox))
+        await self._deliveries.renew(_CUT_OFF_S)
+        if self._leftovers is not None:
+            await self._leftovers.renew(_CUT_OFF_S)
+        return fresh.words
+
+    async def ping(self) -> str:
+        """Returns after a round trip through the event loop and the writer's thread."""
+        await self._writer.flush([Lane.EMERGENCY])
+        return "here"
 
     # -- what the parts call
+
+    def _make_sink(self, lane: Lane) -> Sink:
+        return cloud_sink(self._loaded, lane)
 
     def _committed(self, batches: list[object]) -> None:
         if self._homes is not None:

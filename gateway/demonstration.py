@@ -93,7 +93,8 @@ def free_port_base() -> int:
     for base in range(_FIRST_PORT, 60_000, 10):
         with contextlib.ExitStack() as stack:
             try:
-                for offset, kind in ((0, socket.SOCK_DGRAM), (3, socket.SOCK_STREAM)):
+                datagrams, streams = socket.SOCK_DGRAM, socket.SOCK_STREAM
+                for offset, kind in ((0, datagrams), (2, streams), (3, streams)):
                     one = stack.enter_context(socket.socket(socket.AF_INET, kind))
                     if kind is socket.SOCK_STREAM:  # on UDP it would hide who is there
                         one.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)

@@ -61,30 +61,45 @@ def writer(state: Path, quota: OutboxConfig, place: Place, clock: Clock) -> Writ
 def server(limits: LimitsSection, place: Place, devices: Devices, identity: Identity) -> Server:
     """The table of associations, with secrets that nobody has used before."""
     return Server(
-        DtlsConfig(associations=place.associations(limits.associations)),
-        OpensslServer(devices, os.urandom(32), SUITES, identity),
+        dtls_config(limits, place),
+        engines(devices, identity),
         Cookies(os.urandom(32), os.urandom),
         # Not below an earlier run's: a new one begins somewhere else among 2**32 thousands.
         first_number=int.from_bytes(os.urandom(4)) << 10,
     )
 
 
+def dtls_config(limits: LimitsSection, place: Place) -> DtlsConfig:
+    """This process's part of the limits."""
+    return DtlsConfig(associations=place.associations(limits.associations))
+
+
+def engines(devices: Devices, identity: Identity) -> OpensslServer:
+    """The server side of handshakes."""
+    return OpensslServer(devices, os.urandom(32), SUITES, identity)
+
+
+def epochs(configuration: Configuration, identity: Identity) -> Epochs:
+    """The content keys, none yet."""
+    name = configuration.gateway.name
+    return Epochs(configuration.epochs, name, identity.key, identity.certificate, os.urandom)
+
+
 def intake(
     configuration: Configuration,
     ward: Ward,
-    identity: Identity,
+    epochs: Epochs,
     *,
     recent: Sequence[bytes],
     check_room: Callable[[Lane, int], None],
     book: Book,
 ) -> Intake:
     """The clinical path. ``recent``: keys of messages that are stored already."""
-    name = configuration.gateway.name
     return Intake(
-        gateway=name,
+        gateway=configuration.gateway.name,
         ward=ward,
         triage=Triage(TriageConfig()),
-        epochs=Epochs(configuration.epochs, name, identity.key, identity.certificate, os.urandom),
+        epochs=epochs,
         recent=RecentKeys(recent),
         check_room=check_room,
         book=book,

@@ -42,6 +42,7 @@ if TYPE_CHECKING:
 
 COAPS_PORT: Final = 5684
 """RFC 7252 section 12.7."""
+CONSOLE_PORT: Final = 8080
 CLOUD_PORT: Final = 9443
 
 LOCAL_KEY_BYTES: Final = 32
@@ -54,16 +55,17 @@ class Ports:
     """Where a new ward listens: the usual ports, or four in a row from ``base``."""
 
     coaps: int
+    console: int
     cloud: int
 
     @classmethod
     def of(cls, base: int | None) -> Ports:
         """coaps at base, then coap and the console, then the cloud store at base + 3."""
         if base is None:
-            return cls(coaps=COAPS_PORT, cloud=CLOUD_PORT)
+            return cls(coaps=COAPS_PORT, console=CONSOLE_PORT, cloud=CLOUD_PORT)
         if not 1 <= base <= 65_532:
             raise UsageError(f"--port-base {base}: must be 1 to 65532")
-        return cls(coaps=base, cloud=base + 3)
+        return cls(coaps=base, console=base + 2, cloud=base + 3)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -113,6 +115,7 @@ def make_ward(
     changes = {
         "gateway.ward": ward,
         "coap.listen": (f"0.0.0.0:{ports.coaps}", f"[::]:{ports.coaps}"),
+        "console.listen": (f"127.0.0.1:{ports.console}",),
         "cloud.url": url,
     }
     _write_new(folder / "gateway.toml", documents.commented(changes).encode())

@@ -4,10 +4,7 @@ from __future__ import annotations
 
 import argparse
 import asyncio
-import gc
 import os
-import signal
-import sys
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
@@ -23,6 +20,7 @@ from gateway.ingress.udp import Sockets
 from gateway.lane import Lane
 from gateway.provision import today
 from gateway.roster import secret
+from gateway.service import Service
 from gateway.telemetry import log
 from gateway.telemetry.build import build
 from gateway.uplink import cloud_sink
@@ -30,16 +28,12 @@ from gateway.workers import lifeline, moving
 from gateway.workers.supervisor import Supervisor
 
 if TYPE_CHECKING:
-    import socket
     from collections.abc import Callable
 
     from gateway.config.loading import Loaded
 
 _EXPIRES_SOON_DAYS = 30
 _DISK_FREE = 256 << 20
-_YOUNG_OBJECTS = 20_000
-"""Some bursts' worth: their objects are gone when the collector comes to look at them."""
-_SWITCH_S = 0.0002
 
 
 def add_parser(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
@@ -57,57 +51,19 @@ def _run(args: argparse.Namespace) -> int:
     if args.worker is not None:
         worker, line = lifeline.join(args.worker)
         log.configure(worker=worker.place.number)
-        return asyncio.run(_serve(Gateway(loaded, clock, worker), line))
+        mine = Gateway(loaded, clock, worker)
+        return asyncio.run(Service(mine, loaded, clock, on_ready=_say, line=line).run())
     log.configure()
     # Also where there are workers: what is wrong is told here, once.
     gateway = Gateway(loaded, clock)
     section, workers = loaded.configuration.gateway, loaded.configuration.coap.workers
     moving.settle(section.state, workers, secret.load(section.state), clock.wall())
-    return asyncio.run(_serve(gateway if workers == 1 else Supervisor(loaded)))
+    serving = gateway if workers == 1 else Supervisor(loaded)
+    return asyncio.run(Service(serving, loaded, clock, on_ready=_say).run())
 
 
-async def _serve(gateway: Gateway | Supervisor, line: socket.socket | None = None) -> int:
-    """Until a signal, or until it cannot go on. ``line``: of a worker, to its supervisor."""
-    loop = asyncio.get_running_loop()
-    told: asyncio.Future[str] = loop.create_future()
-
-    def stop(name: str) -> None:
-        if not told.done():
-            told.set_result(name)
-        elif line is None:
-            os._exit(1)  # the second signal: at once
-        # A worker hears it twice where a service manager tells every process.
-
-    for number in (signal.SIGTERM, signal.SIGINT):
-        loop.add_signal_handler(number, stop, number.name)
-    loop.add_signal_handler(signal.SIGHUP, gateway.reload)
-    if line is not None:
-        lifeline.hold(line)
-    try:
-        await gateway.start()
-        _settle()
-        if line is not None:
-            lifeline.ready(line)
-        else:
-            print(f"ward gateway listening on coaps {', '.join(gateway.addresses)}", flush=True)
-        await asyncio.wait([told, gateway.ended], return_when=asyncio.FIRST_COMPLETED)
-    finally:
-        await gateway.stop()
-    return 0 if told.done() else 1
-
-
-def _settle() -> None:
-    """Set the interpreter up for a long run under load.
-
-    What is loaded by now stays, and most objects of a burst end with it: the collector of cycles
-    is to look at neither (2 us a record). And the thread that writes to the disk asks for the
-    interpreter some ten times a transaction: with Python's 5 ms for each, an emergency under a
-    flood of twice the capacity took 336 ms to its upload (median, at worst 2.2 s), now 86 (103).
-    """
-    gc.collect()
-    gc.freeze()
-    gc.set_threshold(_YOUNG_OBJECTS, 20, 20)
-    sys.setswitchinterval(_SWITCH_S)
+def _say(addresses: str) -> None:
+    print(f"ward gateway listening on coaps {addresses}", flush=True)
 
 
 def _check(args: argparse.Namespace) -> int:

@@ -44,6 +44,7 @@ def _init(args: argparse.Namespace) -> int:
                 "dir": str(folder),
                 "ward": args.ward,
                 "coaps_port": ports.coaps,
+                "console_port": ports.console,
                 "cloud_port": ports.cloud,
                 "recipients": [one.name for one in recipients],
             },

@@ -46,6 +46,14 @@ class CoapSection:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class ConsoleSection:
+    """Where people and their monitoring reach the gateway."""
+
+    listen: tuple[str, ...] = ("127.0.0.1:8080",)
+    """Addresses for http on this machine; any other than loopback is https."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class CloudSection:
     """Where sealed records go."""
 
@@ -73,6 +81,7 @@ class Configuration:
 
     gateway: GatewaySection = field(default_factory=GatewaySection)
     coap: CoapSection = field(default_factory=CoapSection)
+    console: ConsoleSection = field(default_factory=ConsoleSection)
     cloud: CloudSection = field(default_factory=CloudSection)
     limits: LimitsSection = field(default_factory=LimitsSection)
     outbox: outbox.Config = field(default_factory=outbox.Config)

@@ -95,6 +95,18 @@ class Epochs:
         self._open[key] = _Open(sealer, tuple(readers), now + self._config.minutes * 60)
         return sealer, envelope
 
+    def renew(
+        self,
+        config: Config,
+        signing_key: ec.EllipticCurvePrivateKey,
+        certificate: x509.Certificate,
+    ) -> None:
+        """Sign with this from the next epoch on, and open it by these rules. Open epochs go on to
+        their end, or to an earlier one that the rules set in records."""
+        self._config = config
+        self._signing_key, self._certificate = signing_key, certificate
+        self._earliest_ms = int(certificate.not_valid_before_utc.timestamp() * 1000)
+
     def forget(self, patient: bytes, lane: Lane) -> None:
         """Drop the open epoch: its envelope could not be stored, so nothing may be sealed in it."""
         self._open.pop((patient, lane), None)

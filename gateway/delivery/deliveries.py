@@ -70,6 +70,16 @@ class Deliveries:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
 
+    async def renew(self, grace_s: float) -> None:
+        """Go on with new sinks, as when their address or our certificate has changed. What is in
+        flight has up to ``grace_s``; what is cut off is sent again, and known there by its id.
+        Raises ConfigError for a sink."""
+        if self._pumps:
+            await self.stop(grace_s)
+            self._pumps.clear()
+            self._tasks.clear()
+            self.start()
+
     def status(self) -> dict[str, dict[str, Any]]:
         """Of each lane, see :class:`gateway.delivery.status.PumpStatus`."""
         return {lane: asdict(pump.status()) for lane, pump in self._pumps.items()}

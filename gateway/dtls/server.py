@@ -264,7 +264,7 @@ class Server:
         if len(mine) >= self._config.associations_per_device:
             self._remove(min(mine, key=lambda one: one.heard), "too many of one device")
             mine = self._by_device.setdefault(association.endpoint.device, [])
-        if len(self._associations) >= self._config.associations:
+        while len(self._associations) >= self._config.associations:
             longest_silent = min(self._associations.values(), key=lambda one: one.heard)
             self._remove(longest_silent, "table full")
             mine = self._by_device.setdefault(association.endpoint.device, [])
@@ -285,6 +285,12 @@ class Server:
 
     def _send(self, datagrams: list[bytes], path: Path) -> None:
         self.outgoing += [(datagram, path) for datagram in datagrams]
+
+    def renew(self, config: Config, engines: EngineFactory) -> None:
+        """Other limits, from the next association on, and other credentials for the handshakes that
+        begin from now on. Associations that are there go on."""
+        self._config, self._engines = config, engines
+        self.events = deque(self.events, maxlen=EVENTS + config.associations)
 
     def get_timer(self, now: float) -> float:
         """When ``sweep`` is due next, in monotonic seconds."""

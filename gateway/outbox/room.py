@@ -39,6 +39,11 @@ class Room:
 
         self.refused = dict.fromkeys(Lane, 0)
 
+    def resize(self, max_bytes: int, reserve_bytes: int) -> None:
+        """Another quota; what is over it already stays."""
+        self._max = max_bytes
+        self._routine = max_bytes - reserve_bytes
+
     def queue(self, size: int) -> None:
         """Bytes on their way to the writer, which adds them to ``committed`` later."""
         self._queued += size

@@ -35,7 +35,7 @@ from gateway.outbox.room import Room
 from gateway.outbox.row import ROW_OVERHEAD
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Iterable, Sequence
 
     from gateway.clock import Clock
     from gateway.cose.envelope import Envelope
@@ -103,6 +103,11 @@ class Writer:
             target=self._on_thread, args=(started,), name="outbox", daemon=True
         ).start()
         await started
+
+    def resize(self, config: Config) -> None:
+        """Another quota, from the next entry on."""
+        self._room.resize(config.max_bytes, config.reserve_bytes)
+        self._status.max_bytes, self._status.reserve_bytes = config.max_bytes, config.reserve_bytes
 
     # --- submitting
 
@@ -206,12 +211,12 @@ class Writer:
         """Delete dead letters for good; how many were there."""
         return await self._ask(Lane.ROUTINE, lambda clerk: clerk.drop_dead(numbers))
 
-    async def flush(self) -> None:
-        """Returns when everything queued before is committed. A round trip through the thread,
-        hence also what a watchdog asks.
+    async def flush(self, lanes: Iterable[Lane] = Lane) -> None:
+        """Returns when everything queued before in these lanes is committed. A round trip through
+        the thread: with the emergency lane alone, which no backlog holds up, a watchdog's.
         """
-        await self._ask(Lane.EMERGENCY, lambda clerk: None)
-        await self._ask(Lane.ROUTINE, lambda clerk: None)
+        for lane in lanes:
+            await self._ask(lane, lambda clerk: None)
 
     def status(self) -> Status:
         """A copy of the figures. Costs no query."""
@@ -301,25 +306,23 @@ class Writer:
     def _on_thread_serve(self, clerk: Clerk) -> None:
         emergency, routine = self._queues[Lane.EMERGENCY], self._queues[Lane.ROUTINE]
         worked = False
+        rest_at = self._clock.monotonic() + _REST_S
         while True:
-            if emergency:
-                self._on_thread_turn(clerk, Lane.EMERGENCY)
-                worked = True
-            elif routine:
-                self._on_thread_turn(clerk, Lane.ROUTINE)
-                worked = True
+            if emergency or routine:
+                if self._on_thread_turn(clerk, Lane.EMERGENCY if emergency else Lane.ROUTINE):
+                    worked, rest_at = True, self._clock.monotonic() + _REST_S
             elif self._closing:
                 return
-            elif self._wake.wait(_REST_S):
+            elif self._wake.wait(max(rest_at - self._clock.monotonic(), 0.0)):
                 self._wake.clear()
-            elif worked:
-                self._call(self._landed, [], [], clerk.rest())
-                worked = False
             else:
-                self._call(self._landed, [], [], clerk.look_around())
+                woken = clerk.rest() if worked else clerk.look_around()
+                self._call(self._landed, [], [], woken)
+                worked, rest_at = False, self._clock.monotonic() + _REST_S
 
-    def _on_thread_turn(self, clerk: Clerk, lane: Lane) -> None:
-        """Everything queued, up to a bound, in one transaction; then the questions."""
+    def _on_thread_turn(self, clerk: Clerk, lane: Lane) -> bool:
+        """Everything queued, up to a bound, in one transaction; then the questions, which are no
+        work: whether there was any."""
         queue = self._queues[lane]
         writes: list[Write] = []
         questions: list[Question] = []
@@ -341,3 +344,4 @@ class Writer:
             tokens = []
         answers = [(question.future, clerk.answer(question)) for question in questions]
         self._call(self._landed, tokens, answers, grown)
+        return bool(writes)

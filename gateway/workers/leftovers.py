@@ -17,7 +17,6 @@ from gateway.delivery.deliveries import Deliveries
 from gateway.outbox.config import Config
 from gateway.outbox.salvage import open_store
 from gateway.outbox.writer import Writer
-from gateway.uplink import cloud_sink
 from gateway.workers.place import outbox_path, outboxes
 
 if TYPE_CHECKING:
@@ -25,7 +24,8 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from gateway.clock import Clock
-    from gateway.config.loading import Loaded
+    from gateway.lane import Lane
+    from gateway.sinks import Sink
 
 _log = logging.getLogger("workers")
 
@@ -41,18 +41,18 @@ class Leftovers:
 
     def __init__(
         self,
-        loaded: Loaded,
+        state: Path,
         count: int,
         clock: Clock,
         *,
+        make_sink: Callable[[Lane], Sink],
         random: Callable[[int], bytes],
         ended: Callable[[str], None],
     ) -> None:
         """``count``: of the workers that there are."""
-        state = loaded.configuration.gateway.state
         current = {outbox_path(state, number) for number in range(count)}
         self._left = [
-            _Leftover(path, loaded, clock, random, ended)
+            _Leftover(path, make_sink, clock, random, ended)
             for path in outboxes(state)
             if path not in current
         ]
@@ -66,6 +66,10 @@ class Leftovers:
         """Let deliveries in flight finish for up to ``grace_s``; what is left stays."""
         await asyncio.gather(*(one.stop(grace_s) for one in self._left))
 
+    async def renew(self, grace_s: float) -> None:
+        """See :meth:`gateway.delivery.deliveries.Deliveries.renew`."""
+        await asyncio.gather(*(one.renew(grace_s) for one in self._left))
+
     def status(self) -> list[tuple[dict[str, Any], dict[str, Any]]]:
         """``outbox`` and ``delivery`` of each, as in the status of a worker; the second is empty
         for one in which nothing waited."""
@@ -76,7 +80,7 @@ class _Leftover:
     def __init__(
         self,
         path: Path,
-        loaded: Loaded,
+        make_sink: Callable[[Lane], Sink],
         clock: Clock,
         random: Callable[[int], bytes],
         ended: Callable[[str], None],
@@ -85,7 +89,7 @@ class _Leftover:
         self._ended = ended
         self._writer = Writer(partial(open_store, path), _NO_QUOTA, clock)
         self._deliveries = Deliveries(
-            self._writer, partial(cloud_sink, loaded), clock=clock, random=random, ended=ended
+            self._writer, make_sink, clock=clock, random=random, ended=ended
         )
         self._stopping = asyncio.Event()
         self._grace_s = _LOOK_S
@@ -111,6 +115,10 @@ class _Leftover:
         self._stopping.set()
         if self._life is not None:
             await self._life
+
+    async def renew(self, grace_s: float) -> None:
+        if self._life is not None and not self._life.done():
+            await self._deliveries.renew(grace_s)
 
     async def _live(self) -> None:
         """Until it is empty or to be stopped."""

@@ -16,7 +16,7 @@ import socket
 import sys
 from typing import TYPE_CHECKING, Any, Final
 
-from gateway import control
+from gateway import control, identity, reloading
 from gateway.control import Control
 from gateway.errors import ConfigError, UsageError
 from gateway.ingress.udp import Sockets
@@ -45,6 +45,7 @@ class Supervisor:
 
     def __init__(self, loaded: Loaded) -> None:
         self._loaded = loaded
+        self._identity = identity.load(loaded)
         configuration = loaded.configuration
         self._state = configuration.gateway.state
         self._count = configuration.coap.workers
@@ -53,7 +54,6 @@ class Supervisor:
         self._watches: list[asyncio.Task[None]] = []
         self._control: Control | None = None
         self._stopping = False
-        self._listening = self._to_reload = False
         self.addresses: list[str] = []
         """Where it listens, once started."""
 
@@ -85,9 +85,6 @@ class Supervisor:
                     await self._ready(number)
         except TimeoutError:
             raise UsageError(f"a worker was not ready within {_READY_WITHIN_S:.0f} s") from None
-        self._listening = True
-        if self._to_reload:
-            self.reload()
         self._watches = [
             asyncio.create_task(self._watch(number), name=f"worker {number}")
             for number in range(self._count)
@@ -151,12 +148,16 @@ class Supervisor:
         for one in self._lifelines:
             one.close()
 
-    def reload(self) -> None:
-        """Have every worker read the configuration again, but not before it hears that: it would
-        end of it."""
-        self._to_reload = not self._listening
-        if self._listening:
-            self._signal(signal.SIGHUP)
+    async def reload(self) -> str:
+        """Have every worker take over what the configuration says now, see
+        :meth:`gateway.app.Gateway.reload`. None is asked before all of it is known to be good.
+
+        Not before :meth:`start` has returned: a worker would end of the signal. Raises ConfigError.
+        """
+        fresh = reloading.read(self._loaded, self._identity)
+        self._loaded, self._identity = fresh.loaded, fresh.identity
+        self._signal(signal.SIGHUP)
+        return fresh.words
 
     async def _all_ended(self) -> None:
         await asyncio.gather(*(worker.wait() for worker in self._workers))

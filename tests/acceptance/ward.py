@@ -322,7 +322,8 @@ def _free_port_base() -> int:
     for base in (*range(first, 32_000, 8), *range(20_000, first, 8)):
         with contextlib.ExitStack() as stack:
             try:
-                for offset, kind in ((0, socket.SOCK_DGRAM), (3, socket.SOCK_STREAM)):
+                datagrams, streams = socket.SOCK_DGRAM, socket.SOCK_STREAM
+                for offset, kind in ((0, datagrams), (2, streams), (3, streams)):
                     one = stack.enter_context(socket.socket(socket.AF_INET, kind))
                     one.bind(("127.0.0.1", base + offset))
             except OSError:

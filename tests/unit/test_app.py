@@ -3,16 +3,21 @@
 from __future__ import annotations
 
 import asyncio
+import re
 import time
 from typing import TYPE_CHECKING
 
 import pytest
 
+from certs import files
+from certs.authority import Authority
+from certs.profiles import GATEWAY
 from gateway import provision
 from gateway.app import Gateway
 from gateway.clock import SystemClock
 from gateway.config import loading
 from gateway.dtls import selftest
+from gateway.errors import ConfigError
 from gateway.ingress.udp import Sockets
 from gateway.roster.devices import Devices, new_device
 
@@ -40,6 +45,17 @@ async def state(gateway: Gateway, tmp_path: Path) -> AsyncIterator[Path]:
         yield tmp_path / "ward" / "state"
     finally:
         await gateway.stop()
+
+
+def _renew(folder: Path) -> None:
+    """A new key and certificate for the gateway, in the old places."""
+    key = files.generate()
+    issued = Authority.load(folder / "ca").issue(
+        GATEWAY, "gateway", key.public_key(), wall=time.time()
+    )
+    (folder / "keys" / "gateway.key").unlink()
+    files.write_private(folder / "keys" / "gateway.key", key)
+    files.write_certificate(folder / "keys" / "gateway.pem", issued)
 
 
 def _add(path: Path, name: str) -> None:
@@ -96,3 +112,34 @@ async def test_an_outbox_that_fails_while_stopping_leaves_no_socket_open(gateway
     again = Sockets([address])
     assert again.open() == [address]
     again.close()
+
+
+async def test_a_reload_moves_deliveries_limits_and_certificates_and_keeps_the_rest(
+    gateway: Gateway, state: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level("INFO")
+    path = state.parent / "gateway.toml"
+    text = path.read_text().replace("https://127.0.0.1:1", "https://127.0.0.1:2")
+    for key, value in (("max_bytes", '"2 GiB"'), ("associations", "8"), ("minutes", "1.5")):
+        text, found = re.subn(rf"(?m)^# {key} = .*$", f"{key} = {value}", text)
+        assert found == 1
+    path.write_text(text)
+    _renew(state.parent)
+    addresses = gateway.addresses
+    words = await gateway.reload()
+    for name in ("cloud.url", "limits.associations", "outbox.max_bytes", "certificates"):
+        assert name in words
+    assert "waiting for a restart: coap.listen" in words, "set by the environment at the start"
+    status = gateway.status()
+    assert status["listen"] == addresses
+    assert status["outbox"]["max_bytes"] == 2 << 30
+    assert await gateway.ping() == "here"
+
+
+async def test_a_reload_that_is_refused_changes_nothing(gateway: Gateway, state: Path) -> None:
+    path = state.parent / "gateway.toml"
+    path.write_text(path.read_text().replace("https://127.0.0.1:1", "http://127.0.0.1:2"))
+    before = gateway._loaded
+    with pytest.raises(ConfigError, match="must begin with https"):
+        await gateway.reload()
+    assert gateway._loaded is before

@@ -238,8 +238,8 @@ def test_a_name_of_a_ward_that_cannot_be(tmp_path: Path, ward: str) -> None:
 
 
 def test_ports_are_the_usual_ones_or_four_in_a_row() -> None:
-    assert Ports.of(None) == Ports(coaps=5684, cloud=9443)
-    assert Ports.of(20_000) == Ports(coaps=20_000, cloud=20_003)
+    assert Ports.of(None) == Ports(coaps=5684, console=8080, cloud=9443)
+    assert Ports.of(20_000) == Ports(coaps=20_000, console=20_002, cloud=20_003)
     assert Ports.of(65_532).cloud == 65_535
     for base in (0, -1, 65_533):
         with pytest.raises(UsageError, match="--port-base"):

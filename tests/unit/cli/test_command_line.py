@@ -273,7 +273,8 @@ def test_a_new_ward_can_be_used_at_once(tmp_path: Path, capsys: pytest.CaptureFi
 def test_what_is_in_force(shell: Shell, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("WARD_GATEWAY_EPOCHS__MINUTES", "5")
     rows = {row["key"]: row for row in shell.gives("config", "show")}
-    assert set(rows) == {"gateway.ward", "coap.listen", "cloud.url", "epochs.minutes"}
+    ours = {"gateway.ward", "coap.listen", "console.listen", "cloud.url"}
+    assert set(rows) == {*ours, "epochs.minutes"}
     assert rows["epochs.minutes"]["value"] == 5
     every = shell.gives("config", "show", "--effective")
     assert len(every) > len(rows)

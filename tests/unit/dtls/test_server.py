@@ -10,7 +10,7 @@ import pytest
 from gateway.dtls import handshake, server
 from gateway.dtls.association import Path
 from gateway.dtls.engines.openssl import HandshakeError, OpensslEngine, psk_suites
-from gateway.dtls.handshake import DEADLINE_S
+from gateway.dtls.handshake import DEADLINE_S, HandshakeOver
 from gateway.dtls.hosts import FAILURES
 from gateway.dtls.records import HANDSHAKE, Protector, split_untrusted
 from gateway.dtls.server import HALF_OPEN, Change, Config
@@ -312,6 +312,33 @@ def test_the_table_is_capped_and_the_longest_silent_goes(make_world) -> None:
         "device-2",
         "device-3",
     }
+
+
+def test_a_smaller_table_holds_from_the_next_association_on(make_world) -> None:
+    world = make_world(Config(associations=10))
+    for n in range(5):
+        world.link(n, identity=f"device-{n}", now=float(n)).shake_hands()
+    world.server.renew(Config(associations=3), world.engines)
+    assert len(world.server.associations()) == 5
+    world.link(5, identity="device-5", now=5.0).shake_hands()
+    left = {one.endpoint.device for one in world.server.associations()}
+    assert left == {"device-3", "device-4", "device-5"}
+    assert len(world.server.events) == 9  # 6 came, 3 went
+
+
+def test_other_credentials_count_for_the_next_handshake_and_end_no_association(world) -> None:
+    old = world.link(1)
+    association = old.shake_hands()
+    other = type(world)(suites=["PSK-CHACHA20-POLY1305"])
+    world.server.renew(world.config, other.engines)
+    suite = "PSK-CHACHA20-POLY1305"
+    assert world.link(2, suite=suite).shake_hands().suite == suite
+    with pytest.raises(HandshakeOver):
+        world.link(3, suite="PSK-AES128-CCM8").shake_hands()
+    old.client.send(b"still here")
+    old.to_server()
+    assert old.received == [b"still here"]
+    assert not association.closed
 
 
 def test_one_device_cannot_fill_the_table(make_world) -> None:

@@ -6,10 +6,12 @@ import asyncio
 import contextlib
 import sqlite3
 import threading
+from functools import partial
 from typing import TYPE_CHECKING
 
 import pytest
 
+from gateway.clock import SystemClock
 from gateway.cose.envelope import Envelope
 from gateway.errors import OutboxCorrupt, OutboxError, OutboxFull
 from gateway.lane import Lane
@@ -362,3 +364,37 @@ async def test_room_on_the_disk_is_noticed_without_a_commit(start: Start) -> Non
                 writer.check_room(Lane.ROUTINE, 1)
                 return
             await asyncio.sleep(0.05)
+
+
+async def test_it_rests_though_it_is_asked_all_the_time(
+    tmp_path: Path, make_entry: Callable[..., Entry], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As by a watchdog: the log is folded in all the same."""
+    monkeypatch.setattr("gateway.outbox.writer._REST_S", 0.2)
+    path = tmp_path / "outbox.db"
+    writer = Writer(partial(Store, path), Config(), SystemClock())
+    await writer.start(
+        on_committed=lambda tokens: None,
+        on_refused=lambda tokens, error: None,
+        on_failure=lambda error: None,
+    )
+    log = path.with_name("outbox.db-wal")
+    writer.submit([make_entry()], [], None)
+    await writer.flush()
+    assert log.stat().st_size > 0
+    async with asyncio.timeout(20):
+        while log.stat().st_size > 0:
+            await writer.flush([Lane.EMERGENCY])
+            await asyncio.sleep(0.02)
+    await writer.close()
+
+
+async def test_another_quota_counts_from_the_next_entry_on(start: Start) -> None:
+    writer = (await start()).writer
+    writer.check_room(Lane.ROUTINE, 100)
+    writer.resize(Config(max_bytes=100, reserve_bytes=50))
+    with pytest.raises(OutboxFull):
+        writer.check_room(Lane.ROUTINE, 100)
+    assert writer.status().max_bytes == 100
+    writer.resize(Config())
+    writer.check_room(Lane.ROUTINE, 100)

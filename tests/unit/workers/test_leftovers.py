@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
+from functools import partial
 from typing import TYPE_CHECKING
 
 from gateway import provision
@@ -12,6 +13,7 @@ from gateway.config import loading
 from gateway.lane import Lane
 from gateway.outbox.entry import Entry
 from gateway.outbox.offline import offline
+from gateway.uplink import cloud_sink
 from gateway.workers.leftovers import Leftovers
 
 if TYPE_CHECKING:
@@ -38,7 +40,14 @@ def _ward(folder: Path, *, waiting: dict[str, int]) -> Loaded:
 
 
 def _made(loaded: Loaded, count: int, ended: list[str]) -> Leftovers:
-    return Leftovers(loaded, count, SystemClock(), random=bytes, ended=ended.append)
+    return Leftovers(
+        loaded.configuration.gateway.state,
+        count,
+        SystemClock(),
+        make_sink=partial(cloud_sink, loaded),
+        random=bytes,
+        ended=ended.append,
+    )
 
 
 async def test_what_cannot_be_delivered_now_stays(tmp_path: Path) -> None:

@@ -65,6 +65,7 @@ def status(
         "messages": dict(driver.counts + others),
         "exchanges": {"reused": exchanges.reused, "shed": exchanges.shed},
         "aiocoap_lane": dict(lane.counts),
+        "received_datagrams": sockets.received,
         "unsent_datagrams": sockets.unsent,
         "dropped_by_kernel": sockets.dropped(),
         "outbox": totals.of_outboxes([asdict(writer.status()), *(outbox for outbox, _ in left)]),

@@ -87,6 +87,8 @@ class Sockets:
         self._listeners: list[_Listener] = []
         self.unsent = 0
         """Datagrams that the kernel would not take; CoAP's retransmission makes up for them."""
+        self.received = 0
+        """Datagrams, whatever became of them."""
 
     def open(self, bound: Sequence[socket.socket] = ()) -> list[str]:
         """Bind them all, or take over those that somebody has bound; the addresses as bound.
@@ -158,6 +160,7 @@ class Sockets:
     ) -> None:
         burst = one.receive()
         if burst:
+            self.received += len(burst)
             receive(burst, clock.monotonic(), clock.wall())
 
     def send(self, datagrams: list[tuple[bytes, Path]]) -> None:

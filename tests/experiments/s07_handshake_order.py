@@ -164,14 +164,18 @@ class _Play:
 
 
 def _legal(order: Sequence[str], *, certified: bool, said: bool) -> bool:
-    """Whether data may come through."""
+    """Whether data may come through.
+
+    An alert in the clear ends a handshake only before ChangeCipherSpec: after it, what is not
+    protected is nobody's.
+    """
     if _COOKIE not in order:
         return False
     after = [one for one in order[order.index(_COOKIE) + 1 :] if one != _HELLO]
     flight = _FLIGHTS[certified]
     if not set(flight) <= set(after):
         return False
-    if _ALERT in after and after.index(_ALERT) < max(after.index(one) for one in flight):
+    if _ALERT in after and after.index(_ALERT) < after.index(_CHANGE):
         return False
     numbered = [one for one in after if one in _NUMBERED]
     return not said or numbered == [one for one in flight if one in _NUMBERED]

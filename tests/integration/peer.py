@@ -94,6 +94,12 @@ class Peer:
     def close(self) -> None:
         self._socket.close()
 
+    def shared_port(self) -> int:
+        """Its port, which another socket may have from now on, too."""
+        self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        port: int = self._socket.getsockname()[1]
+        return port
+
     def say_goodbye(self) -> None:
         """close_notify, if there is an association."""
         if self._client is not None and self._client.association is not None:
@@ -108,8 +114,15 @@ class Peer:
         self._socket.settimeout(within_s)
         try:
             return self._socket.recv(65_535)
-        except TimeoutError:
+        except (TimeoutError, BlockingIOError):
             return None
+
+    def lying(self) -> list[bytes]:
+        """The datagrams that are here, unread by anybody."""
+        found = []
+        while (datagram := self.receive(0.0)) is not None:
+            found.append(datagram)
+        return found
 
     # -- an association
 

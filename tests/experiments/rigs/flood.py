@@ -7,6 +7,8 @@ flood look harmless, so every datagram must be accounted for: handled or dropped
 
 from __future__ import annotations
 
+import io
+import logging
 import random
 import select
 import socket
@@ -15,12 +17,18 @@ import time
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
+from gateway.coap import message as wire
+from gateway.coap.message import Message
+from gateway.coap.numbers import Code, Type
+from gateway.errors import DtlsError
+from gateway.telemetry import log
 from tests.acceptance.ward import WITHIN_S, until
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
 
     from tests.experiments.rigs.hostile import Target
+    from tests.integration.peer import Peer
 
 _IP_PKTINFO: Final = 8
 _SO_RCVBUFFORCE: Final = 33
@@ -92,6 +100,36 @@ def spoofer(target: tuple[str, int], port: int = 0) -> Iterator[Spoofer]:
         yield made
     finally:
         made.close()
+
+
+def is_well(peer: Peer, *, within_s: float = WITHIN_S) -> bool:
+    """Whether a node's next record is delivered and answered: a ping with its Reset (RFC 7252
+    section 4.3)."""
+    mid = peer.next_mid()
+    peer.say(wire.encode(Message(Type.CON, Code.EMPTY, mid)))
+    try:
+        return peer.hear(within_s) == wire.reset(mid)
+    except (AssertionError, DtlsError):
+        return False
+
+
+@contextmanager
+def log_lines(target: Target) -> Iterator[Callable[[], list[str]]]:
+    """What the gateway has logged since the block began, as its own configuration writes it."""
+    if target.ward is not None:
+        ward, start = target.ward, len(target.ward.log("gateway"))
+        yield lambda: ward.log("gateway")[start:].splitlines()
+        return
+    root, before, stream = logging.getLogger(), logging.getLogger().level, io.StringIO()
+    handler = log._Handler(None)
+    handler.setStream(stream)
+    root.addHandler(handler)
+    root.setLevel(logging.INFO)
+    try:
+        yield lambda: stream.getvalue().splitlines()
+    finally:
+        root.removeHandler(handler)
+        root.setLevel(before)
 
 
 class Tally(NamedTuple):

@@ -69,6 +69,10 @@ class Target:
         counted: dict[str, int] = {**status["messages"], **others}
         return counted
 
+    def anywhere(self) -> int:
+        """A port on which it listens on every address."""
+        return int(self.status()["listen"][1].rpartition(":")[2])
+
     def process(self) -> psutil.Process | None:
         """To look at from outside; None with a planted fault."""
         if self.ward is None or self.ward.gateway is None:
@@ -105,6 +109,7 @@ def _process(rate: float) -> Target:
         ward.make()
         enter_devices(ward.state)
         ward.environment["WARD_GATEWAY_LIMITS__DEVICE_MESSAGES_PER_S"] = str(rate)
+        ward.environment["WARD_GATEWAY_COAP__LISTEN"] += f",0.0.0.0:{ward.port_base + 1}"
         ward.begin_gateway()
         ward.start_cloud()
         ward.await_gateway()
@@ -128,7 +133,11 @@ def attacked(run: Run, faults: Faults, *, rate: float = 0.0) -> Iterator[Target]
     )
     enter_devices(folder / "state")
     with faults[run.fault][1]():
-        running = Running(folder, {"WARD_GATEWAY_LIMITS__DEVICE_MESSAGES_PER_S": str(rate)})
+        environment = {
+            "WARD_GATEWAY_LIMITS__DEVICE_MESSAGES_PER_S": str(rate),
+            "WARD_GATEWAY_COAP__LISTEN": "127.0.0.1:0,0.0.0.0:0",
+        }
+        running = Running(folder, environment)
         target = Target(running.address, running.status, None)
         try:
             yield target

@@ -37,7 +37,7 @@ if TYPE_CHECKING:
 _TRANSMISSION: Final = Transmission(max_retransmit=2)
 """Then the bracelet thinks that its association is gone and shakes hands again."""
 
-_CATCH_UP: Final = 1.5
+_CATCH_UP: Final = 1.4
 """How much faster than usual a bracelet sends what it has kept while it was out of reach: a ward
 comes back all at once, and the radio is there for what is new."""
 

@@ -93,6 +93,10 @@ class Inside:
         lanes = self.status()["outbox"]["lanes"]
         return sum(lane["rows"] for lane in lanes.values())
 
+    def remembered(self) -> int:
+        """Exchanges in the table."""
+        return len(self.gateway._exchanges)
+
     def count(self, name: str) -> int:
         """Of messages."""
         counted: int = self.status()["messages"].get(name, 0)

@@ -20,7 +20,8 @@ pump have one. It waits for that, never the other way round. A wait that the sin
 all the same; the emergency lane's profile bounds it.
 
 **An alarm does not wait for a clock.** A new entry of the emergency lane ends the lane's waiting:
-the store may be back, see :attr:`Profile.hurry_s`.
+the store may be back, see :attr:`Profile.hurry_s`. Nor for the answer to a question after health:
+that connection is given up, and the alarm gets a new one.
 
 An envelope goes before the first record that needs it. A sink that says it misses one gets it
 again.
@@ -39,7 +40,7 @@ from gateway.delivery.courier import Courier
 from gateway.delivery.lanes import PROFILES, BatchSize
 from gateway.delivery.retry import wait_s, wished_s
 from gateway.delivery.status import PumpStatus
-from gateway.delivery.waiting import wait_for_any
+from gateway.delivery.waiting import done_before, wait_for_any
 from gateway.errors import DeliveryError, PermanentDeliveryError, TransientDeliveryError
 from gateway.sinks import BatchTooLargeError, MissingEnvelopesError, SinkFaultError, Verdict
 
@@ -176,15 +177,15 @@ class Pump:
         waits = [self._profile.check_every_s] if self._profile.check_every_s else []
         if self._parked:
             waits.append(max(min(self._parked.values()) - self._clock.monotonic(), 0.0))
-        if await self._wait(min(waits, default=None), self._writer.woken(self._lane)):
+        news = self._writer.woken(self._lane)
+        if await self._wait(min(waits, default=None), news):
             return
         if self._profile.check_every_s and not self._parked:
             try:
-                await self._sink.check()
+                if await done_before(self._sink.check(), news, self._stopping):
+                    self._note_success()
             except DeliveryError as error:
                 self._note_failure(error)
-            else:
-                self._note_success()
 
     async def _try(self) -> None:
         """Deliver the first batch of the work; afterwards it is settled, split, or still there."""

@@ -25,11 +25,12 @@ if TYPE_CHECKING:
     from tests.acceptance.ward import Ward
 
 _LIMIT = 64
-_BRACELETS = 10
+_BRACELETS = 4
 _RESERVE = 16
 """Descriptors that slow clients must leave."""
-_ROUNDS = {False: 20, True: 600}
-"""Of traffic, ten a second, while no descriptor is left."""
+_ROUNDS = {False: 8, True: 400}
+"""Of traffic, three a second, while no descriptor is left: longer than a loop that fails waits."""
+_ROUND_S = 0.3
 _WITHIN_S = 60.0
 _FAULT_S = 1.5
 
@@ -151,7 +152,7 @@ class _Want:
             if self._failures:
                 break
             one.close()
-            await asyncio.sleep(0.1)
+            await asyncio.sleep(_ROUND_S)
             self._run.progress(0)
         os.close(folder)
 

@@ -26,7 +26,7 @@ _AWAY_S = 60
 it counts as many messages, associations and flaps, and no time."""
 _BRIEF_FLAP_S = 20
 _BRIEF_AWAY_S = 5
-_FAULT_S = 20
+_FAULT_S = 15
 _SAMPLE_S = 30
 _SETTLED_S = 900
 _SLOPE = 1 << 20
@@ -38,7 +38,8 @@ _MORE = 3
 _WAL = 8 << 20
 _SLOWER = 1.1
 _WITHIN_S = 60.0
-_LEFT_S = 1.0
+_LEFT_S = 0.6
+_LOOK_S = 0.1
 _COUNTED = ("descriptors", "tasks", "associations")
 
 
@@ -143,7 +144,7 @@ class _Soak:
                 if getattr(now, name) > getattr(before, name) + _MORE
             ]
 
-        await until(lambda: not left(), _LEFT_S if self._run.fault else _WITHIN_S)
+        await until(lambda: not left(), _LEFT_S if self._run.fault else _WITHIN_S, _LOOK_S)
         return left()
 
     def _judge_constant(self) -> list[str]:

@@ -13,7 +13,7 @@ _kept: list[bytearray] = []
 
 
 def _keeping(self: Writer, entries: Any, *more: Any) -> None:
-    _kept.extend(bytearray(b"x" * (64 << 10)) for _ in entries)
+    _kept.extend(bytearray(b"x" * (128 << 10)) for _ in entries)
     _submit(self, entries, *more)
 
 

@@ -33,14 +33,16 @@ WITHIN_S = 40.0
 """For everything that is waited for: far more than it takes, so that only a fault takes it."""
 
 
-async def until(holds: Callable[[], bool], within_s: float = WITHIN_S) -> bool:
+async def until(
+    holds: Callable[[], object], within_s: float = WITHIN_S, every_s: float = 0.002
+) -> bool:
     """Whether a condition that has no event came true in time."""
     loop = asyncio.get_running_loop()
     deadline = loop.time() + within_s
     while not holds():
         if loop.time() > deadline:
             return False
-        await asyncio.sleep(0.002)
+        await asyncio.sleep(every_s)
     return True
 
 

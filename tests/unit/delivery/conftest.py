@@ -59,12 +59,15 @@ class MemorySink:
         self.opened = False
         self.delay = asyncio.Event()
         self.delay.set()
+        self.health = asyncio.Event()
+        self.health.set()
 
     async def open(self) -> None:
         self.opened = True
 
     async def check(self) -> None:
         self.checks += 1
+        await self.health.wait()
         if self.script:
             raise self.script.popleft()
 

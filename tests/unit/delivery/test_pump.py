@@ -251,6 +251,23 @@ class TestHealth:
         await line.drained()
         assert line.confirmed == entries
 
+    async def test_what_comes_does_not_wait_for_a_store_that_is_slow_to_say_how_it_is(
+        self, line: Line
+    ) -> None:
+        line.sink.health.clear()
+        line.run()
+        await line.until(lambda: line.sink.checks == 1)
+        entries = line.put(1)
+        await line.drained()
+        assert line.confirmed == entries
+
+    async def test_a_stop_does_not_wait_for_it_either(self, line: Line) -> None:
+        line.sink.health.clear()
+        line.run()
+        await line.until(lambda: line.sink.checks == 1)
+        async with asyncio.timeout(10):
+            await line.pump.stop(1000)
+
 
 async def test_nothing_of_the_other_lane_is_touched(line: Line) -> None:
     [entry] = line.put(1)

@@ -193,7 +193,14 @@ class Peer:
             options.append((int(Option.CONTENT_FORMAT), uint(content_format)))
         mid = self.next_mid()
         token = b"t" + mid.to_bytes(2, "big")
-        asked = Message(kind, code, mid, token, tuple(sorted([*options, *more])), payload)
+        asked = Message(
+            kind,
+            code,
+            mid,
+            token,
+            tuple(sorted([*options, *more], key=lambda one: one[0])),
+            payload,
+        )
         self.say(wire.encode(asked))
         answer = wire.decode_untrusted(self.hear())
         assert answer.token == token, "an answer to something else"

@@ -228,7 +228,7 @@ class _Canaries:
                 yield f"a canary in {path.name}"
 
     def seen_in_memory(self, pid: int, known: bytes) -> Iterator[str]:
-        """What its node has sealed, in the clear; or that ``known`` is not found, which is there."""
+        """A node's sealed canary in the clear; or that ``known``, which is there, is not found."""
         found = set()
         needles = (self.hidden.encode(), known)
         with open(f"/proc/{pid}/maps") as maps, open(f"/proc/{pid}/mem", "rb", 0) as memory:

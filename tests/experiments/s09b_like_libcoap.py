@@ -269,7 +269,7 @@ register(
     Experiment(
         id="S-09b",
         name="like-libcoap",
-        target="mutated requests are taken and rejected as by libcoap's server, but for named cases",
+        target="mutated requests are taken and rejected as by libcoap, but for named cases",
         unit="messages",
         short=1_000,
         long=100_000,

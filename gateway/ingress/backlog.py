@@ -25,7 +25,7 @@ class Backlog:
     of both at most twice as many."""
 
     def __init__(self, cap: int = 1024) -> None:
-        self._cap = cap
+        self.cap = cap
         self._waiting: deque[tuple[Association, Telemetry]] = deque()
         self._of: dict[int, int] = {}
         """How many wait of each association."""
@@ -38,7 +38,7 @@ class Backlog:
         number = association.endpoint.association
         mine = self._of.get(number, 0)
         size = len(self._waiting)
-        if size >= self._cap and (mine or size >= 2 * self._cap):
+        if size >= self.cap and (mine or size >= 2 * self.cap):
             return False
         self._of[number] = mine + 1
         self._waiting.append((association, telemetry))

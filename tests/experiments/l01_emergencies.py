@@ -31,9 +31,9 @@ from gateway.sinks.cloud import CloudSink
 from tests.acceptance.ward import Device, Ward, a_ward
 from tests.experiments import Experiment, Found, Run, register
 from tests.experiments.rigs.cloud_stub import Stub
-from tests.experiments.rigs.overload import Emergency, Flood, emergencies
 from tests.experiments.rigs.inside import KEY, Inside
 from tests.experiments.rigs.line import until
+from tests.experiments.rigs.overload import Emergency, Flood, emergencies
 from tests.experiments.rigs.plant import instead
 from tests.unit.conftest import TODAY
 

@@ -22,8 +22,8 @@ from gateway.vitals.assessment import Assessment
 from tests.experiments import Experiment, Found, Run, register
 from tests.experiments.l01_emergencies import not_delivered, quantile
 from tests.experiments.rigs.cloud_stub import http
-from tests.experiments.rigs.overload import Flood, emergencies
 from tests.experiments.rigs.inside import Inside
+from tests.experiments.rigs.overload import Flood, emergencies
 from tests.experiments.rigs.plant import instead
 
 if TYPE_CHECKING:

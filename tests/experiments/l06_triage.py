@@ -7,6 +7,7 @@ sent again, and packs that mean nothing. The reference keeps everything and look
 
 from __future__ import annotations
 
+import logging
 import math
 import random
 from contextlib import contextmanager
@@ -346,6 +347,7 @@ class Door:
 def _planted(fault: str | None) -> Iterator[None]:
     with pytest.MonkeyPatch.context() as patch:
         news2._item.cache_clear()
+        patch.setattr(logging.getLogger("alarms"), "disabled", True)
         if fault == "limit-off-by-one":
             high = tuple((131 if top == 130 else top, points) for top, points in news2.PULSE)
             patch.setitem(news2._BANDS, "hr", high)

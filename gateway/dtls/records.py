@@ -150,10 +150,11 @@ class Protector:
     def protect(self, content_type: int, plaintext: bytes) -> bytes:
         """One record, ready to send.
 
-        Raises DtlsError when the 2**48 numbers of the epoch are used up; a new handshake is due.
+        Raises DtlsError when the 2**48 numbers of the epoch are used up (RFC 6347 section 4.1): a
+        new handshake is due. The last one is for an alert, so that this can be said.
         """
         number = self._number
-        if number > _LAST_NUMBER:
+        if number >= _LAST_NUMBER and (number > _LAST_NUMBER or content_type != ALERT):
             raise DtlsError("sequence numbers of this association are used up")
         self._number = number + 1  # before it is used: whatever happens, it comes once
         counter = _FIRST | number

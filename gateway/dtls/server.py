@@ -18,6 +18,7 @@ collects in ``outgoing``, what it did in ``events``. The rules:
 from __future__ import annotations
 
 from collections import Counter, deque
+from contextlib import suppress
 from dataclasses import dataclass
 from enum import Enum
 from typing import TYPE_CHECKING, Final, NamedTuple, Protocol
@@ -314,17 +315,20 @@ class Server:
             self._remove(association, "idle")
 
     def close(self, device: str | None, why: str) -> None:
-        """End the associations of one device, or of all (None), with close_notify.
-
-        Handshakes under way with its key end too: they would outlive the key's revocation.
-        """
+        """End the associations of one device, or of all (None), with close_notify. Handshakes under
+        way with its key end too: they would outlive the key's revocation."""
         for path, pending in list(self._pending.items()):
             if device is None or pending.handshake.device() == device:
                 del self._pending[path]
         for association in list(self._associations.values()):
             if device is None or association.endpoint.device == device:
-                self.outgoing.append((association.close(), association.path))
-                self._remove(association, why)
+                self.end(association, why)
+
+    def end(self, association: Association, why: str) -> None:
+        """End one that lives, with close_notify."""
+        with suppress(DtlsError):  # no number is left to say it with
+            self.outgoing.append((association.close(), association.path))
+        self._remove(association, why)
 
     def associations(self) -> list[Association]:
         """All established ones."""

@@ -93,7 +93,7 @@ class Answers:
         try:
             self._outgoing.append((association.protect(plaintext), association.path))
         except DtlsError as error:
-            _log.warning("no answer to %s: %s", association.endpoint.device, error)
+            self._server.end(association, str(error))  # the node will shake hands again
 
     def flush(self) -> None:
         """Send what has come together, and what the DTLS layer itself wants sent."""

@@ -7,6 +7,7 @@ import random
 import pytest
 
 from gateway.dtls.records import (
+    ALERT,
     APPLICATION_DATA,
     SUITES,
     WINDOW,
@@ -145,10 +146,14 @@ def test_a_consumed_number_counts_as_seen(suite: str) -> None:
 
 
 def test_the_last_number_is_used_and_then_no_more(suite: str) -> None:
-    protector, opener = pair(suite, (1 << 48) - 1)
+    protector, opener = pair(suite, (1 << 48) - 2)
     assert opener.open_untrusted(protector.protect(APPLICATION_DATA, b"last")) == b"last"
     with pytest.raises(DtlsError, match="used up"):
         protector.protect(APPLICATION_DATA, b"one more")
+    assert opener.open_untrusted(protector.protect(ALERT, b"\1\0")) == b"\1\0"
+    for content_type in (APPLICATION_DATA, ALERT):
+        with pytest.raises(DtlsError, match="used up"):
+            protector.protect(content_type, b"")
 
 
 def test_numbers_never_repeat() -> None:

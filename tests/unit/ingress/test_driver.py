@@ -101,6 +101,26 @@ async def test_a_message_repeated_while_it_is_being_stored_is_dropped(bench: Ben
     assert bench.driver.counts["in_progress"] == 2
 
 
+async def test_an_association_whose_numbers_are_used_up_is_ended_and_costs_the_others_nothing(
+    bench: Bench,
+) -> None:
+    worn, other = bench.node(), bench.node("bracelet-2")
+    await bench.settled()
+    [association] = bench.server.of_device("bracelet-1")
+    association._protector._number = (1 << 48) - 1
+    bench.nodes.remove(worn)  # what it hears ends its client, in the middle of the gateway's work
+    sent = bench.sent_datagrams
+    bench.receive(*worn.writes(bench.post(hr(70))), *other.writes(bench.post(hr(71))))
+    await bench.settled()
+    assert len(other.hears()) == 1
+    assert bench.sent_datagrams == sent + 2, "an answer and a goodbye"
+    assert bench.server.of_device("bracelet-1") == []
+    again = bench.node()
+    again.sends(bench.post(hr(72)))
+    await bench.settled()
+    assert len(again.hears()) == 1
+
+
 async def test_other_bytes_under_the_same_id_are_a_new_message(bench: Bench) -> None:
     """Losing a measurement is worse than storing it twice."""
     node = bench.node()

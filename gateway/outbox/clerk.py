@@ -20,6 +20,7 @@ from gateway.lane import Lane
 from gateway.outbox.connection import is_full
 from gateway.outbox.entry import LaneStatus
 from gateway.outbox.leases import Leases
+from gateway.outbox.row import LAST_NUMBER
 
 if TYPE_CHECKING:
     import asyncio
@@ -37,6 +38,7 @@ _RETRY_FULL_S = 60.0
 _TELL_AGAIN_S = 60.0
 _FULL = "the disk is full: all messages are refused (5.03) until there is room"
 _NEARLY_FULL = "the disk is nearly full: only emergencies are taken until there is more room"
+_NO_NUMBERS = "no numbers are left: deliver what waits, then begin with a new outbox"
 _PRUNE_S = 3600.0
 _ENVELOPES_KEPT_MS = 7 * 24 * 3600 * 1000
 """A sink that lost an envelope and misses it can still have it for a week."""
@@ -149,7 +151,10 @@ class Clerk:
 
     def _check_room(self, lane: Lane, submissions: Sequence[Submission]) -> None:
         """What had room when it was queued has none once the ballast is given up: that is for
-        emergencies and deletes. Raises OutboxFull."""
+        emergencies and deletes. Raises OutboxFull, also when no numbers are left."""
+        rows = sum(len(item.emergencies) + len(item.routine) for item in submissions)
+        if self.store.last_number + rows > LAST_NUMBER:
+            raise OutboxFull(_NO_NUMBERS, _RETRY_FULL_S)
         if lane is Lane.ROUTINE and submissions and not self.store.ballast.held:
             size = sum(item.size for item in submissions) + self._status.reserve_bytes
             if self.store.disk_free(size) < size:

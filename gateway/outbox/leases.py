@@ -11,6 +11,7 @@ from collections import deque
 from typing import TYPE_CHECKING
 
 from gateway.outbox.entry import Entry, Leased
+from gateway.outbox.row import LAST_NUMBER
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -20,8 +21,6 @@ if TYPE_CHECKING:
 
 FRESH_ROWS = 4096
 """About 2 MiB a lane: some seconds of a busy ward."""
-
-_END = (1 << 63) - 1
 
 
 class _Basket:
@@ -92,7 +91,7 @@ class Leases:
         return basket.leased, damaged
 
     def _lease_from_table(self, basket: _Basket, read: Read) -> list[int]:
-        before = self._fresh[0].number if self._fresh else _END
+        before = self._fresh[0].number if self._fresh else LAST_NUMBER + 1
         entries, damaged = read(self._cursor, before, basket.limit, basket.max_bytes)
         if not entries and not damaged:
             self._unread = 0  # fewer were there than were counted: the store counts the loss

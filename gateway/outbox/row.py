@@ -26,6 +26,9 @@ _CRC_SIZE = 4
 _NO_KEY = bytes(16)
 _LANE_BIT = {Lane.EMERGENCY: 0, Lane.ROUTINE: 1}
 
+LAST_NUMBER = (1 << 63) - 2
+"""SQLite's integers go one further; a range of numbers ends before its end."""
+
 CELL_BYTES = 24
 """What SQLite takes for a row beside its blob: cell, number, its share of the pages."""
 

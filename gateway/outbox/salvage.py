@@ -25,6 +25,7 @@ from gateway.outbox.ballast import Ballast
 from gateway.outbox.connection import connect as connect_sqlite
 from gateway.outbox.connection import damage_note, is_full
 from gateway.outbox.mark import Mark
+from gateway.outbox.row import LAST_NUMBER
 from gateway.outbox.store import Store
 
 if TYPE_CHECKING:
@@ -36,8 +37,6 @@ if TYPE_CHECKING:
 _CHUNK = 1000
 _FAILED_TRIES = 100_000
 """About two seconds: more than the rows below one smashed inner page."""
-
-_END = 1 << 62
 
 
 def open_store(path: Path, *, connect: Callable[[Path], Connection] = connect_sqlite) -> Store:
@@ -154,7 +153,7 @@ def _execute(
 def _ranges(connection: Connection, sql: str) -> Iterator[list[tuple[Any, ...]]]:
     """Rows with ``low < number < high``, in order, around whatever cannot be read."""
     failed = 0
-    stack = [(-1, _END)]
+    stack = [(-1, LAST_NUMBER + 1)]
     while stack and failed < _FAILED_TRIES:
         low, high = stack.pop()
         try:

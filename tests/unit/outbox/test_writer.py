@@ -17,7 +17,7 @@ from gateway.errors import OutboxCorrupt, OutboxError, OutboxFull
 from gateway.lane import Lane
 from gateway.outbox.config import Config
 from gateway.outbox.connection import connect
-from gateway.outbox.row import ROW_OVERHEAD
+from gateway.outbox.row import LAST_NUMBER, ROW_OVERHEAD
 from gateway.outbox.store import Store
 from gateway.outbox.writer import TURN_ROWS, Writer
 
@@ -135,6 +135,27 @@ async def test_a_commit_wakes_its_lane_only(start: Start, make_entry: Make) -> N
     await running.writer.flush()
     assert running.writer.woken(Lane.ROUTINE).is_set()
     assert not running.writer.woken(Lane.EMERGENCY).is_set()
+
+
+async def test_what_has_no_number_is_refused_and_what_has_one_is_delivered(
+    start: Start, make_entry: Make
+) -> None:
+    running = await start()
+    await running.writer.close()
+    with contextlib.closing(sqlite3.connect(running.path, isolation_level=None)) as connection:
+        ledger = (LAST_NUMBER - 2, LAST_NUMBER - 2)
+        connection.execute("UPDATE ledger SET last_number = ?, removed = ?", ledger)
+    running.path.with_suffix(".mark").unlink()
+    running = await start()
+    for count in (2, 1):
+        running.writer.submit([make_entry() for _ in range(count)], [], f"{count} more")
+        await running.writer.flush()
+    assert (running.tokens, running.failures) == (["2 more"], [])
+    leased = await lease(running.writer, Lane.ROUTINE)
+    assert [one.number for one in leased] == [LAST_NUMBER - 1, LAST_NUMBER]
+    running.writer.settle(Lane.ROUTINE, done=[one.number for one in leased])
+    await running.writer.flush()
+    assert running.writer.status().lanes[Lane.ROUTINE].delivered == 2
 
 
 async def test_what_is_gone_is_said_at_the_start(

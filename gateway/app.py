@@ -142,6 +142,8 @@ class Gateway:
             emergency_rates=self._emergency_rates,
             clock=self._clock,
             send=self._sockets.send,
+            keep=self._sockets.keep,
+            forget=self._sockets.forget,
             later=asyncio.get_running_loop().call_soon,
         )
         self._lane = AiocoapLane(

@@ -45,6 +45,16 @@ def networks(address: str) -> Networks:
     return Networks(f"{number >> 80:x}/48", f"{number >> 64:x}/64", address)
 
 
+def answerable(address: str, port: int) -> bool:
+    """Whether this may be one peer's address: not a group's (RFC 1112 section 4, RFC 4291 section
+    2.7), not everybody's or nobody's, and a port (RFC 768). A network's broadcast address the
+    kernel knows."""
+    if ":" in address:
+        group = address.startswith("ff") and address.index(":") == 4
+        return bool(port) and not group and address != "::"
+    return bool(port) and 0 < int(address.partition(".")[0]) < 224
+
+
 def oldest_of_the_busiest(waiting: Iterable[tuple[Path, Networks]]) -> Path:
     """Who makes room: the oldest of the busiest address, in the busiest host of the busiest site.
 

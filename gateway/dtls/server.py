@@ -25,7 +25,7 @@ from typing import TYPE_CHECKING, Final, NamedTuple, Protocol
 
 from gateway.dtls import cookie
 from gateway.dtls.handshake import DEADLINE_S, Handshake, HandshakeOver
-from gateway.dtls.hosts import Failures, Networks, networks, oldest_of_the_busiest
+from gateway.dtls.hosts import Failures, Networks, answerable, networks, oldest_of_the_busiest
 from gateway.dtls.records import (
     ALERT,
     APPLICATION_DATA,
@@ -187,8 +187,8 @@ class Server:
         return association, plaintexts
 
     def _hello_untrusted(self, datagram: bytes, path: Path, now: float) -> None:
-        if not path.address[1]:
-            raise DtlsError("nobody can be answered at port 0 (RFC 768)")
+        if not answerable(path.address[0], path.address[1]):
+            raise DtlsError("nobody can be answered there")
         hello = cookie.decode_client_hello_untrusted(datagram)
         address = f"{path.listener} {path.address}".encode()
         if not self._cookies.valid(hello, address, now):

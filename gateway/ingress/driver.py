@@ -59,7 +59,8 @@ class Driver:
 
     Give it what came with :meth:`receive`, tell it of commits with :meth:`committed`.
 
-    send: puts datagrams on the wire, all of a burst at once. later: calls back after everybody
+    send: puts datagrams on the wire, all of a burst at once. keep, forget: told of the peers that
+    have an association, and have none any more. later: calls back after everybody
     else who is ready (``loop.call_soon``).
     """
 
@@ -74,6 +75,8 @@ class Driver:
         emergency_rates: Rates,
         clock: Clock,
         send: Callable[[list[tuple[bytes, Path]]], None],
+        keep: Callable[[Path], None],
+        forget: Callable[[Path], None],
         later: Callable[[Callable[[], None]], object],
     ) -> None:
         self._server = server
@@ -83,6 +86,7 @@ class Driver:
         self._rates = rates
         self._emergency_rates = emergency_rates
         self._clock = clock
+        self._keep, self._forget = keep, forget
         self._later = later
         self._answers = Answers(exchanges, server, send)
         self._backlog = Backlog()
@@ -317,9 +321,11 @@ class Driver:
             endpoint = association.endpoint
             if change is Change.OPENED:
                 self._associations[endpoint.association] = association
+                self._keep(association.path)
                 _log.info("association opened by %s, suite %s", endpoint.device, why)
             else:
                 self._associations.pop(endpoint.association, None)
+                self._forget(association.path)
                 try:
                     if self._lane is not None:
                         self._lane.closed(endpoint)

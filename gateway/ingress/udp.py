@@ -14,7 +14,7 @@ from struct import Struct
 from typing import TYPE_CHECKING, Final
 
 from gateway.errors import ConfigError
-from gateway.ingress.addresses import LENGTH, Names, Paths
+from gateway.ingress.addresses import LENGTH, Peers
 from gateway.ingress.mmsg import INBOX, Inbox, Outbox
 
 if TYPE_CHECKING:
@@ -50,7 +50,7 @@ class _Listener:
         self.socket = one
         name_length = LENGTH[one.family]
         self._inbox, self._outbox = Inbox(name_length), Outbox(name_length)
-        self._paths, self._names = Paths(number), Names()
+        self.peers = Peers(number)
 
     def receive(self) -> list[tuple[bytes, Path]]:
         """What waits, up to BURST."""
@@ -58,7 +58,7 @@ class _Listener:
         descriptor = self.socket.fileno()
         try:
             while len(burst) < BURST:
-                piece = self._inbox.receive(descriptor, self._paths)
+                piece = self._inbox.receive(descriptor, self.peers.paths)
                 burst += piece
                 if len(piece) < INBOX:
                     break
@@ -69,7 +69,7 @@ class _Listener:
 
     def send(self, datagrams: list[bytes], paths: list[Path]) -> int:
         """How many could not be sent."""
-        names = self._names
+        names = self.peers.names
         return self._outbox.send(self.socket.fileno(), datagrams, [names[path] for path in paths])
 
     def dropped(self) -> int:
@@ -177,6 +177,16 @@ class Sockets:
         for one, (bodies, paths) in zip(self._listeners, outgoing, strict=True):
             if bodies:
                 self.unsent += one.send(bodies, paths)
+
+    def keep(self, path: Path) -> None:
+        """This peer has an association: its address is looked up from now on, not made."""
+        if self._listeners:
+            self._listeners[path.listener].peers.keep(path)
+
+    def forget(self, path: Path) -> None:
+        """It has none any more."""
+        if self._listeners:
+            self._listeners[path.listener].peers.forget(path)
 
     def dropped(self) -> dict[str, int]:
         """For each socket, by its address, the datagrams that came when its buffer was full."""

@@ -33,7 +33,7 @@ from gateway.dtls.cookie import Cookies
 from gateway.dtls.engines.openssl import OpensslClient, OpensslServer, psk_suites
 from gateway.dtls.server import Config as DtlsConfig
 from gateway.dtls.server import Server
-from gateway.ingress.addresses import LENGTH, Names, Paths
+from gateway.ingress.addresses import LENGTH, Peers
 from gateway.ingress.mmsg import INBOX, Inbox, Outbox
 from gateway.intake import Intake, Offer
 from gateway.lane import Lane
@@ -97,7 +97,8 @@ class Walk:
         self._listener.bind((_HOST, 0))
         length = LENGTH[socket.AF_INET]
         self._inbox, self._outbox = Inbox(length), Outbox(length)
-        self._paths, self._names = Paths(0), Names()
+        peers = Peers(0)
+        self._paths, self._names = peers.paths, peers.names
         self._server = Server(
             DtlsConfig(associations=NODES),
             OpensslServer(self._ward.devices, os.urandom(32), psk_suites()),
@@ -105,6 +106,8 @@ class Walk:
             first_number=0,
         )
         self._nodes = [self._node(number, key) for number in range(NODES)]
+        for association in self._server.associations():
+            peers.keep(association.path)
         requests = [
             packs.requests(number, method="POST", path=("v",), boot=1, count=each * BURST // NODES)
             for number in range(NODES)

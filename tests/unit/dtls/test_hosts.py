@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import pytest
+
 from gateway.dtls.association import Path
 from gateway.dtls.hosts import (
     FAILURES,
     FAILURES_PER_S,
     HOSTS,
     Failures,
+    answerable,
     networks,
     oldest_of_the_busiest,
 )
@@ -24,6 +27,22 @@ def test_an_ipv6_host_is_a_64() -> None:
     assert mine.host == neighbour.host != other.host
     assert mine.site == other.site
     assert mine.address != neighbour.address
+
+
+@pytest.mark.parametrize(
+    "address",
+    ["224.0.0.1", "239.255.255.255", "255.255.255.255", "0.0.0.0", "ff02::1", "ff0e::fd", "::"],
+)
+def test_a_group_is_nobody_to_answer(address) -> None:
+    assert not answerable(address, 5684)
+
+
+@pytest.mark.parametrize(
+    "address", ["223.255.255.254", "9.0.0.1", "30.1.1.1", "127.0.0.1", "fe80::1", "ff::1", "::1"]
+)
+def test_a_host_may_be_answered_but_not_at_port_0(address) -> None:
+    assert answerable(address, 1)
+    assert not answerable(address, 0)
 
 
 def _oldest(*addresses: str) -> str:

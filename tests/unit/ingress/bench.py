@@ -19,6 +19,7 @@ from gateway.dtls.cookie import Cookies
 from gateway.dtls.engines.openssl import OpensslClient, OpensslServer, psk_suites
 from gateway.dtls.server import Config as ServerConfig
 from gateway.dtls.server import Server
+from gateway.ingress.addresses import Peers
 from gateway.ingress.aiocoap_lane import AiocoapLane
 from gateway.ingress.driver import Driver
 from gateway.ingress.rate import Rates
@@ -159,6 +160,7 @@ class Bench:
         self.clock = Clock(desk.wall)
         self.disk = Disk()
         self.nodes: list[Node] = []
+        self.peers = Peers(0)
         self._ports = count(10_000)
         self._mids = count(1)
         self.admitted: list[tuple[Admitted, str]] = []
@@ -199,6 +201,8 @@ class Bench:
             emergency_rates=self.emergency_rates,
             clock=self.clock,
             send=self.send,
+            keep=self.peers.keep,
+            forget=self.peers.forget,
             later=self.later,
         )
         self.lane = AiocoapLane(self.driver.send, self.driver, self.clock)

@@ -7,7 +7,7 @@ import socket
 import pytest
 
 from gateway.dtls.association import Path
-from gateway.ingress.addresses import LENGTH, PEERS, Names, Paths
+from gateway.ingress.addresses import LENGTH, Names, Paths, Peers
 
 
 @pytest.mark.parametrize(
@@ -28,29 +28,24 @@ def test_an_address_comes_back_as_it_was(address) -> None:
     assert len(name) == LENGTH[socket.AF_INET6 if len(address) == 4 else socket.AF_INET]
 
 
-def test_a_path_is_made_once_from_the_second_time_on() -> None:
-    paths, names = Paths(0), Names()
+def test_what_is_kept_is_made_once() -> None:
+    peers = Peers(0)
     path = Path(0, ("192.0.2.1", 5684))
-    assert names[path] == names[path]
-    name = names[path]
-    assert names[Path(*path)] is name
-    assert paths[name] == paths[name] == path
-    assert paths[name] is paths[bytes(bytearray(name))]
+    peers.keep(path)
+    name = peers.names[Path(0, ("192.0.2.1", 5684))]
+    assert peers.names[path] is name
+    assert peers.paths[bytes(bytearray(name))] is path
+    peers.forget(path)
+    peers.forget(path)
+    assert not peers.paths
+    assert not peers.names
 
 
-def test_addresses_that_come_once_take_no_memory() -> None:
-    paths, names = Paths(0), Names()
-    for n in range(2 * PEERS):
+def test_forged_addresses_take_no_memory() -> None:
+    peers = Peers(0)
+    for n in range(1000):
         path = Path(0, (f"10.0.{n >> 8}.{n & 255}", n))
-        assert paths[names[path]] == path
-    assert not paths
-    assert not names
-
-
-def test_forged_addresses_take_no_more_memory_than_that() -> None:
-    paths, names = Paths(0), Names()
-    for n in range(4 * PEERS + 20):
-        path = Path(0, (f"10.0.{n >> 9}.{n >> 1 & 255}", n >> 1))
-        assert paths[names[path]] == path
-        assert len(paths) <= PEERS
-        assert len(names) <= PEERS
+        for _ in range(3):
+            assert peers.paths[peers.names[path]] == path
+    assert not peers.paths
+    assert not peers.names

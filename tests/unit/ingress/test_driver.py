@@ -541,3 +541,13 @@ async def test_what_is_shed_is_new_when_it_comes_again(bench: Bench) -> None:
     await bench.settled()
     assert len(node.hears()) == 1
     assert bench.driver.counts["in_progress"] == 0
+
+
+async def test_addresses_are_kept_as_long_as_there_is_an_association(bench: Bench) -> None:
+    node = bench.node()
+    await bench.settled()
+    assert list(bench.peers.names) == [node.path]
+    assert list(bench.peers.paths.values()) == [node.path]
+    bench.driver.sweep(bench.clock.monotonic() + 1e6)
+    assert not bench.peers.names
+    assert not bench.peers.paths

@@ -40,6 +40,9 @@ SENML_CBOR = 112
 MAX_PAYLOAD = 8192
 """Bytes of a node's pack: what a bracelet collects in some minutes out of reach."""
 
+_EARLIEST_REFERENCE = 2 * EARLIEST_ABSOLUTE
+"""The farthest relative time before it is absolute still."""
+
 MAX_RESOLVED = 65536
 """Bytes of a resolved pack: every one of 256 records repeats the device's name and the time."""
 
@@ -47,7 +50,9 @@ MAX_RESOLVED = 65536
 def resolve_untrusted(payload: bytes, content_format: int, *, device: str, wall: float) -> Pack:
     """A node's pack as resolved records named ``<device>/<label>``.
 
-    ``wall`` is what relative times are relative to.
+    ``wall`` is what relative times are relative to. If the gateway's clock stands near 1970, as a
+    Raspberry Pi's does at first, 17 years are added, because what came before July 1978 could not
+    be told from a relative time again (RFC 8428 section 4.5.3).
 
     Raises:
         BadRequestError: malformed; the reason names the record's index and the label.
@@ -57,6 +62,8 @@ def resolve_untrusted(payload: bytes, content_format: int, *, device: str, wall:
     """
     if len(payload) > MAX_PAYLOAD:
         raise TooLargeError(f"a pack of {len(payload)} bytes", MAX_PAYLOAD)
+    if wall < _EARLIEST_REFERENCE:
+        wall += _EARLIEST_REFERENCE
     if content_format == SENML_CBOR:
         for shape in _shapes.of(device):
             numbers = shape.numbers(payload, MAX_NUMBER)

@@ -116,7 +116,8 @@ def _run(run: Run) -> Found:
                 f"{unanswered} copies without an answer, {messages.get('in_progress', 0)} of them "
                 "came while the first was being stored"
             )
-        if most > _NODES * each:
+        # One that comes after its exchange, and says who it is, is remembered a second time.
+        if most > _NODES * each + messages.get("repeated", 0):
             failures.append(f"{most} messages remembered")
         await asyncio.sleep(2 * EXCHANGE_LIFETIME + 5)
         if inside.remembered():

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from gateway import provision
 from gateway.app import Gateway
+from gateway.clock import plausible
 from gateway.config import loading
 from gateway.roster.devices import Devices, new_device
 
@@ -74,16 +75,17 @@ class VirtualClock:
         return self._loop.time() + self.ahead
 
     def synchronised(self) -> bool:
-        return True
+        return plausible(self.wall())
 
 
 class Inside:
     """A gateway that runs in this loop. Nobody takes what it wants to deliver."""
 
-    def __init__(self, gateway: Gateway, clock: VirtualClock, port: int) -> None:
+    def __init__(self, gateway: Gateway, clock: VirtualClock, state: Path) -> None:
         self.gateway = gateway
         self.clock = clock
-        self.port = port
+        self.state = state
+        self.port = int(gateway.addresses[0].rpartition(":")[2])
 
     def status(self) -> dict[str, Any]:
         return self.gateway.status()
@@ -97,6 +99,10 @@ class Inside:
         """Exchanges in the table."""
         return len(self.gateway._exchanges)
 
+    def alarms(self) -> list[dict[str, Any]]:
+        """Those whose condition holds."""
+        return self.gateway._book.listed()
+
     def count(self, name: str) -> int:
         """Of messages."""
         counted: int = self.status()["messages"].get(name, 0)
@@ -104,11 +110,16 @@ class Inside:
 
 
 def play(
-    folder: Path, devices: int, scenario: Callable[[Inside], Awaitable[_Result]]
+    folder: Path,
+    devices: int,
+    scenario: Callable[[Inside], Awaitable[_Result]],
+    *,
+    ahead: float = 0.0,
 ) -> tuple[_Result, dict[str, Any]]:
     """Run ``scenario`` with a fresh gateway that knows the devices d0, d1, ...
 
-    Returns what it returns, and the gateway's last status.
+    ahead: how wrong the gateway's time of day is at first. Returns what ``scenario`` returns, and
+    the gateway's last status.
     """
     ward = folder / f"ward-{time.monotonic_ns()}"
     provision.make_ward(
@@ -130,6 +141,7 @@ def play(
 
     async def run() -> tuple[_Result, dict[str, Any]]:
         clock = VirtualClock(loop)
+        clock.ahead += ahead
         gateway = Gateway(loaded, clock)
         try:
             await gateway.start()
@@ -138,8 +150,7 @@ def play(
                 driver.counts["admitted"]
                 > sum(lane.rows for lane in writer.status().lanes.values())
             )
-            inside = Inside(gateway, clock, int(gateway.addresses[0].rpartition(":")[2]))
-            result = await scenario(inside)
+            result = await scenario(Inside(gateway, clock, ward / "state"))
             return result, gateway.status()
         finally:
             loop.is_disk_busy = lambda: False

@@ -18,7 +18,7 @@ from gateway.errors import (
 from gateway.senml.layout import Pack
 from gateway.senml.pack import decode_resolved_untrusted, resolve_untrusted
 from gateway.senml.record import Record
-from gateway.senml.senml_cbor import encode_cbor
+from gateway.senml.senml_cbor import encode_cbor, encode_pack
 
 WALL = 1_790_000_000.0
 LABELS = {
@@ -275,3 +275,12 @@ def test_a_resolved_pack_has_a_size() -> None:
     """Cap of what a reader takes from an opened record."""
     with pytest.raises(TooLargeError):
         decode_resolved_untrusted(b"\x80" + bytes(65536))
+
+
+@pytest.mark.parametrize("wall", [0.0, 600.0, 2.0**28, 2.0**29 - 1])
+def test_a_gateway_in_1970_makes_records_that_can_be_read(wall: float) -> None:
+    """Times so early would be relative ones to the reader (RFC 8428 section 4.5.3)."""
+    payload = b'[{"n":"hr","u":"1/min","v":72,"t":-268435455},{"n":"hr","u":"1/min","v":73}]'
+    resolved = resolve_untrusted(payload, 110, device="b", wall=wall)
+    read = decode_resolved_untrusted(encode_pack(resolved))
+    assert [one.time for one in read] == [wall + 2**29 - 268435455, wall + 2**29]

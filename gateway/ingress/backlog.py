@@ -5,9 +5,12 @@ in all. So the sockets are always drained, even when not everything can be store
 here and not in the kernel: short, and of messages that are known. What a node declares an emergency
 does not wait at all; in the kernel's queue it would wait, or be lost, with everything else.
 
-When the queue is full, a message is shed unless it is its association's only one, so no bracelet is
-silenced by the flood of another. A shed message was not answered: its node sends it again (RFC 7252
-section 4.2), later each time.
+Associations take turns, each with its oldest message: so an ordinary pack in which triage will find
+an emergency waits for one message of each other bracelet, not for all that a flood has brought.
+
+When the queue is full, a message is shed if its association has its share of the queue already, so
+no bracelet is silenced by the flood of another. A shed message was not answered: its node sends it
+again (RFC 7252 section 4.2), later each time.
 """
 
 from __future__ import annotations
@@ -21,42 +24,47 @@ if TYPE_CHECKING:
 
 
 class Backlog:
-    """cap: messages that wait at most, but for those that are the only ones of their association:
-    of both at most twice as many."""
+    """cap: messages that wait at most, but for those of associations that have less than their
+    share of it: of both at most twice as many."""
 
     def __init__(self, cap: int = 1024) -> None:
         self.cap = cap
-        self._waiting: deque[tuple[Association, Telemetry]] = deque()
-        self._of: dict[int, int] = {}
-        """How many wait of each association."""
+        self._size = 0
+        self._of: dict[int, deque[tuple[Association, Telemetry]]] = {}
+        """What waits of each association, the oldest first; none is empty."""
+        self._turns: deque[int] = deque()
+        """These associations, the next one first."""
 
     def __len__(self) -> int:
-        return len(self._waiting)
+        return self._size
 
     def put(self, association: Association, telemetry: Telemetry) -> bool:
         """Whether it may wait; otherwise it is shed."""
         number = association.endpoint.association
-        mine = self._of.get(number, 0)
-        size = len(self._waiting)
-        if size >= self.cap and (mine or size >= 2 * self.cap):
-            return False
-        self._of[number] = mine + 1
-        self._waiting.append((association, telemetry))
+        mine = self._of.get(number)
+        if self._size >= self.cap:
+            share = self.cap // max(len(self._of), 1)
+            if self._size >= 2 * self.cap or (mine is not None and len(mine) >= share):
+                return False
+        self._size += 1
+        if mine is None:
+            self._of[number] = deque(((association, telemetry),))
+            self._turns.append(number)
+        else:
+            mine.append((association, telemetry))
         return True
 
     def take(self, count: int) -> list[tuple[Association, Telemetry]]:
-        """Up to ``count`` of them, the longest waiting first."""
-        if count >= len(self._waiting):
-            taken = list(self._waiting)
-            self._waiting.clear()
-            self._of.clear()
-            return taken
-        taken = [self._waiting.popleft() for _ in range(count)]
-        for association, _ in taken:
-            number = association.endpoint.association
-            left = self._of[number] - 1
-            if left:
-                self._of[number] = left
+        """Up to ``count`` of them, of each association in its turn."""
+        taken: list[tuple[Association, Telemetry]] = []
+        turns = self._turns
+        while turns and len(taken) < count:
+            number = turns.popleft()
+            mine = self._of[number]
+            taken.append(mine.popleft())
+            if mine:
+                turns.append(number)
             else:
                 del self._of[number]
+        self._size -= len(taken)
         return taken

@@ -16,7 +16,7 @@ import json
 import logging
 import subprocess
 import sys
-from collections import Counter
+from collections import Counter, deque
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
@@ -24,6 +24,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 from gateway import app
 from gateway.alarm_book import AlarmBook
 from gateway.coap import fastlane
+from gateway.ingress import driver
 from gateway.ingress.backlog import Backlog
 from gateway.lane import Lane
 from gateway.roster.devices import Devices, new_device
@@ -240,14 +241,28 @@ def run_long(run: Run) -> Found:
 # --- the experiment
 
 
-def _put_regardless(self: Any, association: Any, telemetry: Any) -> bool:
-    """When the queue is full, whatever comes is shed."""
-    if len(self) >= self.cap:
-        return False
-    return bool(_put(self, association, telemetry))
+class FirstCome(Backlog):
+    """One queue in the order of arrival."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._all: deque[tuple[Any, Any]] = deque()
+
+    def __len__(self) -> int:
+        return len(self._all)
+
+    def put(self, association: Any, telemetry: Any) -> bool:
+        """Whatever comes when it is full is shed."""
+        if len(self._all) >= self.cap:
+            return False
+        self._all.append((association, telemetry))
+        return True
+
+    def take(self, count: int) -> list[Any]:
+        """The first ones."""
+        return [self._all.popleft() for _ in range(min(count, len(self._all)))]
 
 
-_put = Backlog.put
 _deliver = CloudSink.deliver
 
 
@@ -269,10 +284,10 @@ def run(run: Run) -> Found:
     with ExitStack() as stack:
         stack.enter_context(instead(logging.getLogger("alarms"), "disabled", True))
         stack.enter_context(instead(app, "AlarmBook", Places))
-        if run.fault in ("one-queue", "shed-anybody"):
+        if run.fault in ("one-queue", "no-turns"):
+            stack.enter_context(instead(driver, "Backlog", FirstCome))
+        if run.fault == "one-queue":
             stack.enter_context(instead(fastlane, "DECLARED", ()))
-        if run.fault == "shed-anybody":
-            stack.enter_context(instead(Backlog, "put", _put_regardless))
         if run.fault == "one-connection":
             stack.enter_context(instead(CloudSink, "deliver", _in_turn()))
         return asyncio.run(_briefly(run))
@@ -289,8 +304,8 @@ register(
         long=10_000,
         run=run,
         faults={
-            "one-queue": "emergencies wait in the queue of routine",
-            "shed-anybody": "a full queue sheds whatever comes",
+            "one-queue": "emergencies and routine stand in one queue, which sheds whatever comes",
+            "no-turns": "what is not declared waits in the order of arrival and is shed like any",
             "one-connection": "both lanes share one connection to the cloud store",
         },
         fault_runs=10,

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, cast
 
 from hypothesis import given
 from hypothesis import strategies as st
@@ -46,16 +46,24 @@ def taken(backlog: Backlog, count: int) -> list[int]:
     return [one.endpoint.association for one, _ in backlog.take(count)]
 
 
-def test_in_the_order_of_arrival() -> None:
+def test_associations_take_turns_and_each_has_its_oldest_first() -> None:
+    """Whose flood it is, waits for itself."""
     backlog = Backlog(cap=10)
-    assert all(put(backlog, [0, 1, 0, 2]))
-    assert (taken(backlog, 3), len(backlog), taken(backlog, 3)) == ([0, 1, 0], 1, [2])
+    messages = [MESSAGE._replace(mid=mid) for mid in range(5)]
+    for number, message in zip([0, 0, 0, 1, 2], messages, strict=True):
+        assert backlog.put(ALL[number], message)
+    found = [(one.endpoint.association, message.mid) for one, message in backlog.take(2)]
+    found += [(one.endpoint.association, message.mid) for one, message in backlog.take(9)]
+    assert found == [(0, 0), (1, 3), (2, 4), (0, 1), (0, 2)]
+    assert not backlog
 
 
-def test_when_full_an_associations_only_message_may_still_wait() -> None:
-    """A flood of one silences nobody else."""
-    backlog = Backlog(cap=3)
-    assert put(backlog, [0, 0, 0, 0, 1, 1, 2]) == [True, True, True, False, True, False, True]
+def test_when_full_who_has_not_its_share_may_still_wait() -> None:
+    """A flood of one silences nobody else, nor the second pack of another."""
+    backlog = Backlog(cap=4)
+    assert put(backlog, [0, 0, 0, 0, 0]) == [True, True, True, True, False]
+    assert put(backlog, [1, 1, 1]) == [True, True, False]
+    assert put(backlog, [0]) == [False]
 
 
 def test_it_is_bounded_whoever_comes() -> None:
@@ -66,17 +74,28 @@ def test_it_is_bounded_whoever_comes() -> None:
 steps = st.lists(st.integers(0, 5) | st.integers(-4, -1), max_size=60)
 
 
-@given(steps, st.integers(1, 4))
-def test_as_a_list_would_do_it(history: list[int], cap: int) -> None:
+@given(steps, st.integers(1, 6))
+def test_as_lists_would_do_it(history: list[int], cap: int) -> None:
     """Puts of an association, and takes of so many."""
-    backlog, model = Backlog(cap), list[Any]()
+    backlog, model = Backlog(cap), list[list[int]]()
     for step in history:
+        size = sum(map(len, model))
         if step < 0:
-            assert taken(backlog, -step) == model[:-step]
-            del model[:-step]
+            expected = []
+            for _ in range(min(-step, size)):
+                first = model.pop(0)
+                expected.append(first.pop())
+                if first:
+                    model.append(first)
+            assert taken(backlog, -step) == expected
             continue
-        kept = len(model) < cap or (step not in model and len(model) < 2 * cap)
-        assert put(backlog, [step]) == [kept]
-        if kept:
-            model.append(step)
-        assert len(backlog) == len(model)
+        mine = next((one for one in model if one[0] == step), [])
+        has_room = size < cap or (size < 2 * cap and len(mine) < max(cap // max(len(model), 1), 1))
+        if size >= cap and not mine and size < 2 * cap:
+            has_room = True
+        assert put(backlog, [step]) == [has_room]
+        if has_room and mine:
+            mine.append(step)
+        elif has_room:
+            model.append([step])
+        assert len(backlog) == sum(map(len, model))

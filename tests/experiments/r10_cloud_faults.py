@@ -133,6 +133,7 @@ class _Trial:
         if case.fault is not None:
             for lane in Lane:
                 stub.script[lane] = deque([case.fault] * self._times)
+        stub.refusal, stub.refusals = case.envelope, self._times
         if case.away is not None:
             await case.away(stub)
         ids = {lane: line.put(_ROWS, lane) for lane in Lane}

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
 _LIMIT = 64
 _BRACELETS = 4
-_RESERVE = 16
+_RESERVE = 8
 """Descriptors that slow clients must leave."""
 _ROUNDS = {False: 8, True: 400}
 """Of traffic, three a second, while no descriptor is left: longer than a loop that fails waits."""
@@ -53,6 +53,7 @@ class _Want:
         self._stack = stack
         self._within_s = _FAULT_S if run.fault else _WITHIN_S
         self._bracelets = Bracelets(ward, _BRACELETS)
+        self._console = ward.port_base + 2
         self._failures: list[str] = []
 
     def _limit(self, count: int) -> None:
@@ -75,7 +76,7 @@ class _Want:
         figures: dict[str, object] = {"at start": self._open()}
         try:
             await self._traffic("at the start")
-            clients = self._slow_clients()
+            clients = self._slow_clients(self._run.runs)
             await self._traffic("beside slow clients")
             figures["beside slow clients"] = self._open()
             if self._open() > _LIMIT - _RESERVE:
@@ -89,6 +90,8 @@ class _Want:
             silent.close()
             if not self._failures and not await self._answers():
                 self._failures.append("with descriptors again, nobody is answered")
+            if not self._failures and "no command can be taken now" not in ward.log("gateway"):
+                self._failures.append("nobody is told that there are no descriptors")
             if not self._failures:
                 await self._recovers(stub)
                 figures["afterwards"] = self._open()
@@ -106,17 +109,21 @@ class _Want:
         one.listen(1024)
         return one
 
-    def _slow_clients(self) -> list[socket.socket]:
-        """They say half a command. Those that the kernel has no place for are away again."""
+    def _slow_clients(self, count: int) -> list[socket.socket]:
+        """They say half of what they want, one half of them to the control socket, the other to
+        the console. Those that the kernel has no place for are away again."""
         clients = []
         folder = os.open(self._ward.state, os.O_PATH)
-        for _ in range(self._run.runs):
-            one = self._stack.enter_context(socket.socket(socket.AF_UNIX))
+        control_socket = f"/proc/self/fd/{folder}/{control.NAME}"
+        for number in range(count):
+            family = socket.AF_INET if number % 2 else socket.AF_UNIX
+            one = self._stack.enter_context(socket.socket(family))
             one.setblocking(False)
             with contextlib.suppress(OSError):
-                one.connect(f"/proc/self/fd/{folder}/{control.NAME}")
-                one.send(b'{"comm')
-                clients.append(one)
+                with contextlib.suppress(BlockingIOError):
+                    one.connect(("127.0.0.1", self._console) if number % 2 else control_socket)
+                one.send(b"GET /heal" if number % 2 else b'{"comm')
+            clients.append(one)
         os.close(folder)
         return clients
 
@@ -142,21 +149,33 @@ class _Want:
     async def _exhausted(self) -> None:
         """Every descriptor that would be opened from now on fails."""
         self._limit(0)
-        folder = os.open(self._ward.state, os.O_PATH)
         for _ in range(3 if self._run.fault else _ROUNDS[self._run.long]):
-            one = self._stack.enter_context(socket.socket(socket.AF_UNIX))
-            one.setblocking(False)
-            with contextlib.suppress(OSError):
-                one.connect(f"/proc/self/fd/{folder}/{control.NAME}")
+            clients = self._slow_clients(2)
             await self._traffic("without descriptors")
+            for one in clients:
+                one.close()
             if self._failures:
                 break
-            one.close()
             await asyncio.sleep(_ROUND_S)
             self._run.progress(0)
-        os.close(folder)
+
+    async def _is_healthy(self) -> bool:
+        """Whether the console says so."""
+        deadline = time.monotonic() + self._within_s
+        while time.monotonic() < deadline:
+            with contextlib.suppress(OSError, asyncio.IncompleteReadError):
+                reader, writer = await asyncio.open_connection("127.0.0.1", self._console)
+                writer.write(b"GET /healthz HTTP/1.1\r\nHost: localhost\r\n\r\n")
+                line = await reader.readuntil(b"\r\n")
+                writer.close()
+                if b" 200 " in line:
+                    return True
+            await asyncio.sleep(0.05)
+        return False
 
     async def _recovers(self, stub: Stub) -> None:
+        if not await self._is_healthy():
+            self._failures.append("with descriptors again, the console does not answer")
         await self._traffic("afterwards")
         await stub.open()
         sent = len(self._bracelets.acknowledged)

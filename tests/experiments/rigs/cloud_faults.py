@@ -42,12 +42,15 @@ class Fate(StrEnum):
 
 
 class Case(NamedTuple):
-    """A row of the table. One of ``fault``, ``poison`` and ``away``."""
+    """A row of the table. One of ``fault``, ``envelope``, ``poison`` and ``away``."""
 
     fate: Fate
 
     fault: Fault | None = None
     """The first answers to each lane."""
+
+    envelope: Fault | None = None
+    """The first answers to each key envelope, which goes before the first batch."""
 
     poison: Fault | None = None
     """The answer to every batch that has a certain record."""
@@ -237,5 +240,8 @@ TABLE: dict[str, Case] = {
     "500": Case(Fate.RETRIED, _answer(500)),
     "502": Case(Fate.RETRIED, _answer(502)),
     "503": Case(Fate.RETRIED, _answer(503)),
+    "403 to an envelope": Case(Fate.HALTED, envelope=_words(403)),
+    "500 to an envelope": Case(Fate.RETRIED, envelope=_answer(500)),
+    "no answer to an envelope": Case(Fate.RETRIED, envelope=_late, hangs=True),
     "503 with a date": Case(Fate.RETRIED, _another_date, wish_s=2.0),
 }

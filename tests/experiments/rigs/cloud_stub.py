@@ -57,7 +57,8 @@ class Stub:
     """``async with``; then :attr:`url`.
 
     Before it is stored, a batch meets the next fault of its lane's :attr:`script`; then
-    :attr:`answer`, if it is set, answers instead of the store.
+    :attr:`answer`, if it is set, answers instead of the store. An envelope meets :attr:`refusal`
+    so many times as :attr:`refusals` says.
     """
 
     def __init__(self, ward: Path, *, host: str = "127.0.0.1") -> None:
@@ -72,6 +73,10 @@ class Stub:
         self.script: dict[Lane, deque[Fault]] = {lane: deque() for lane in Lane}
         self.answer: Callable[[Lane, list[bytes]], Fault | None] = lambda lane, ids: None
         """Lane and ids of a batch -> what happens to it instead of storing; None: stored."""
+
+        self.refusal: Fault | None = None
+        self.refusals = 0
+        self._refused: Counter[str] = Counter()
 
         self.batches: Counter[Lane] = Counter()
         """Those that came, stored or not."""
@@ -167,6 +172,9 @@ class Stub:
                 await fault(self, request, writer)
             else:
                 writer.write(http(200, self.store(request)))
+        elif method == "PUT" and self.refusal and self._refused[path] < self.refusals:
+            self._refused[path] += 1
+            await self.refusal(self, request, writer)
         elif method == "PUT" and path.startswith("/v1/epochs/"):
             self.envelopes[bytes.fromhex(path.rpartition("/")[2])] = body
             writer.write(http(201))

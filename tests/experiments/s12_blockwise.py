@@ -148,6 +148,8 @@ def _run(run: Run) -> Found:
         peer = target.peer()
         _sizes(attack, peer)
         _order(attack, peer)
+        if run.fault is not None and attack.failures:
+            return Found(attack.failures, {})
         before = target.memory_kib()
         _one_peer(attack, peer, run.runs // 2)
         target.dismiss()

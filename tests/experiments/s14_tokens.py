@@ -32,7 +32,7 @@ class _Request(NamedTuple):
     options: tuple[tuple[int, bytes], ...]
     payload: bytes
     answer: str
-    """Code and, in a reading, the length of the payload: no two requests have the same."""
+    """Code and, of what was read, the Content-Format: no two requests have the same."""
 
 
 _REQUESTS = (
@@ -40,8 +40,8 @@ _REQUESTS = (
     _Request(Code.POST, ((_PATH, b"v"), (_FORMAT, bytes((JSON,)))), b"{", "4.00"),
     _Request(Code.POST, ((_PATH, b"v"), (_FORMAT, b"\x32")), b"[]", "4.15"),
     _Request(Code.POST, ((_PATH, b"nothing"),), b"x", "4.04"),
-    _Request(Code.GET, ((_PATH, b"time"),), b"", "2.05 9"),
-    _Request(Code.GET, ((_PATH, b"time"), (_ACCEPT, b"")), b"", "2.05 20"),
+    _Request(Code.GET, ((_PATH, b"time"),), b"", "2.05 60"),
+    _Request(Code.GET, ((_PATH, b"time"), (_ACCEPT, b"")), b"", "2.05 0"),
     _Request(Code.GET, ((_PATH, b"v"),), b"", "4.05"),
 )
 """Of both lanes."""
@@ -49,7 +49,7 @@ _REQUESTS = (
 
 def _said(answer: Message) -> str:
     code = dotted(answer.code)
-    return f"{code} {len(answer.payload)}" if answer.code == Code.CONTENT else code
+    return f"{code} {answer.uint(_FORMAT)}" if answer.code == Code.CONTENT else code
 
 
 def _forged(chance: random.Random, token: bytes, mid: int) -> bytes:

@@ -253,6 +253,8 @@ def _run(run: Run) -> Found:
         try:
             for name, read, data in _fixed():
                 judge.feed(name, read, data, bomb=True)
+                if run.fault is not None and judge.failures:
+                    return Found(judge.failures, {})
             generated = _generated(random.Random(run.seed), run.runs)
             for done, (name, read, data) in enumerate(generated, 1):
                 judge.feed(name, read, data, bomb=False)

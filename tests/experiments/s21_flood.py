@@ -30,6 +30,8 @@ _EMERGENCY_EACH = 20
 _BOTH_LANES = 4
 """One in so many goes to the lane of the full implementation."""
 _ELECTIVE = (65_000, b"x")
+_OTHER_LANE = b"+"
+"""In the token of what goes there."""
 
 
 class _Flood:
@@ -59,11 +61,13 @@ class _Flood:
 
     def _message(self, number: int) -> bytes:
         path = b"a" if number % _EMERGENCY_EACH == 0 else b"v"
+        token = path
         options = [(int(Option.URI_PATH), path), (int(Option.CONTENT_FORMAT), b"\x70")]
         if number % _BOTH_LANES == 1:
             options.append(_ELECTIVE)
+            token += _OTHER_LANE
         mid = number & 0xFFFF
-        return wire.encode(Message(Type.CON, Code.POST, mid, path, tuple(options), GOOD))
+        return wire.encode(Message(Type.CON, Code.POST, mid, token, tuple(options), GOOD))
 
     def _send(self) -> None:
         self.began = time.monotonic()
@@ -86,8 +90,9 @@ class _Flood:
                 continue
             if answer.code == Code.CHANGED:
                 self.stored += 1
-                self.emergencies += answer.token == b"a"
-            elif answer.code == Code.TOO_MANY_REQUESTS:
+                self.emergencies += answer.token[:1] == b"a"
+            elif answer.code == Code.TOO_MANY_REQUESTS and _OTHER_LANE not in answer.token:
+                # There it may also mean: too many at once.
                 self.refused += 1
                 self.refused_without_age += answer.uint(Option.MAX_AGE) is None
 

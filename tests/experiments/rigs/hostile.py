@@ -9,6 +9,8 @@ from __future__ import annotations
 
 import atexit
 import contextlib
+import functools
+import shutil
 import tempfile
 import time
 from itertools import count
@@ -31,7 +33,7 @@ if TYPE_CHECKING:
     Faults = Mapping[str, tuple[str, Plant]]
     """Name -> what it is, and what plants it while its block runs."""
 
-DEVICES = 2000
+DEVICES = 1100
 """d0, d1, ...: patients of the same names."""
 
 
@@ -117,6 +119,17 @@ def _process(rate: float) -> Target:
     return target
 
 
+@functools.cache
+def _template() -> Path:
+    """A ward that is copied, not run. Its cloud store is nowhere."""
+    folder = Path(_open.enter_context(tempfile.TemporaryDirectory(prefix="ward-gateway-"))) / "ward"
+    provision.make_ward(
+        folder, ward="W", cloud_url="https://127.0.0.1:1", port_base=None, wall=time.time()
+    )
+    enter_devices(folder / "state")
+    return folder
+
+
 @contextlib.contextmanager
 def attacked(run: Run, faults: Faults, *, rate: float = 0.0) -> Iterator[Target]:
     """A gateway for one run. rate: messages a second and device, 0 for no limit."""
@@ -128,10 +141,7 @@ def attacked(run: Run, faults: Faults, *, rate: float = 0.0) -> Iterator[Target]
             target.dismiss()
         return
     folder = run.folder / "ward"
-    provision.make_ward(
-        folder, ward="W", cloud_url="https://127.0.0.1:1", port_base=None, wall=time.time()
-    )
-    enter_devices(folder / "state")
+    shutil.copytree(_template(), folder)
     with faults[run.fault][1]():
         environment = {
             "WARD_GATEWAY_LIMITS__DEVICE_MESSAGES_PER_S": str(rate),

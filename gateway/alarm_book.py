@@ -36,6 +36,9 @@ _log = logging.getLogger("alarms")
 _NONCE_BYTES: Final = 12
 _ID_BYTES: Final = 16
 
+HOLD_S: Final = 10.0
+"""A device of whose messages some are refused is one alarm, and not one a message."""
+
 SEALED: Final = "declared_sealed"
 """Rule of an emergency that a node has sealed itself: nobody here knows more of it."""
 
@@ -54,6 +57,8 @@ class AlarmBook:
     alarms: Alarms = field(default_factory=Alarms)
     silence: Silence = field(default_factory=lambda: Silence(SilenceConfig()))
     technical: Technical = field(default_factory=Technical)
+    _refused: dict[str, float] = field(default_factory=dict)
+    """Device -> when its last message was refused, while that is an alarm."""
 
     def restore(self, stored: Iterable[tuple[bytes, bytes]], now: float) -> None:
         """Take over what was active before a restart. What cannot be opened is passed over."""
@@ -79,13 +84,16 @@ class AlarmBook:
         """A pack has been judged: raise and resolve what it shows."""
         name, patient, device, assessment = judged
         changed = self.alarms.update(patient, device, assessment, record_id=name, wall=wall)
-        if len(self.technical):
+        if len(self.technical) and wall - self._refused.get(device, float("-inf")) >= HOLD_S:
+            self._refused.pop(device, None)
             changed += self.technical.resolve(device, UNREADABLE, wall)
         if changed:
             self._change(changed)
 
     def refused(self, device: str, patient: str, reason: str, wall: float) -> None:
-        """A message could not be understood, so nobody knows how the patient is."""
+        """A message could not be understood, so nobody knows how the patient is. The alarm ends
+        with a sound pack, but not sooner than :data:`HOLD_S` after this."""
+        self._refused[device] = wall
         if self.technical.get(device, UNREADABLE) is None:
             self.raise_technical(
                 self.random(_ID_BYTES), device, patient, UNREADABLE, f"refused: {reason}", wall
@@ -141,6 +149,7 @@ class AlarmBook:
         changed: list[Alarm] = []
         gone = self.silence.keep_only(is_current)
         for device in gone:
+            self._refused.pop(device, None)
             for rule in (SILENCE, UNREADABLE):
                 changed += self.technical.resolve(device, rule, wall)
         if gone:

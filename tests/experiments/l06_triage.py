@@ -18,7 +18,7 @@ import cbor2
 import pytest
 
 from gateway import intake as intake_module
-from gateway.alarm_book import AlarmBook
+from gateway.alarm_book import HOLD_S, AlarmBook
 from gateway.coap.fastlane import Kind
 from gateway.endpoint import Endpoint
 from gateway.intake import Admitted, Offer
@@ -316,7 +316,7 @@ class Door:
 
     def _offers(self, payload: bytes) -> bool:
         """Whether it was taken."""
-        self._wall += 1
+        self._wall += HOLD_S
         offer = Offer(Endpoint(1, "bracelet-1"), Kind.VITALS, CBOR, payload)
         (found,) = self._intake.admit([offer], now=self._wall, wall=self._wall)
         return isinstance(found, Admitted)

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from gateway.alarm_book import AlarmBook
+from gateway.alarm_book import HOLD_S, AlarmBook
 from gateway.errors import OutboxCorrupt
 from gateway.intake import Judged
 from gateway.vitals.alarms import Alarms
@@ -242,11 +242,22 @@ def test_what_cannot_be_understood_is_a_technical_alarm_until_the_next_sound_pac
     assert "send a number" in alarm.detail
     assert kept.calls == 1
     assert book(kept).active() == one.active()
-    one.judged(judged(device="bracelet-2"), WALL)
+    one.judged(judged(device="bracelet-2"), WALL + HOLD_S)
+    one.judged(judged(), WALL + HOLD_S - 1)
     assert len(one.active()) == 1
-    one.judged(judged(), WALL)
+    one.judged(judged(), WALL + HOLD_S)
     assert one.active() == []
     assert kept.stored == {}
+
+
+def test_a_device_of_whose_packs_some_are_refused_is_one_alarm() -> None:
+    """Neither the disk nor the log hears of each."""
+    kept = Kept()
+    one = book(kept)
+    for number in range(100):
+        one.refused("bracelet-1", "P", "hr: send a number", WALL + number)
+        one.judged(judged(), WALL + number)
+    assert kept.calls == 1
 
 
 def test_an_emergency_that_the_node_has_sealed_is_an_alarm() -> None:

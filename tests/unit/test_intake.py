@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import cbor2
 import pytest
 
-from gateway.alarm_book import AlarmBook
+from gateway.alarm_book import HOLD_S, AlarmBook
 from gateway.coap.fastlane import Kind
 from gateway.cose import encrypt0
 from gateway.endpoint import Endpoint
@@ -423,6 +423,7 @@ def test_vitals_that_cannot_be_understood_are_a_technical_alarm(
     [alarm] = bench.book.active()
     assert (alarm.rule, alarm.device, alarm.patient) == ("unreadable", BED.device, "P1")
     assert bench.judged == []
+    bench.desk.wall += HOLD_S
     bench.burst(Offer(BED, Kind.VITALS, 110, b'[{"n":"hr","u":"1/min","v":72}]'))
     assert bench.book.active() == []
 

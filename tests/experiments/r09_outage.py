@@ -27,7 +27,7 @@ _FLAT = 0.1
 _AGE_S = 2.0
 _DRAIN = 3.0
 _WITHIN_S = 120.0
-_FAULT_S = 1.5
+_FAULT_S = 0.8
 _EVERY_S = 0.05
 
 

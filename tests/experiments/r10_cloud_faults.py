@@ -205,6 +205,8 @@ class _Trial:
         exactly = self._case.away is None and not self._case.hangs
         if len(errors) < self._times or (exactly and len(errors) > self._times):
             self._fail(f"{len(errors)} failures, not the {self._times} that were met")
+        if len(line.shares[lane]) < len(errors):
+            self._fail("a wait was not drawn")
         policy = self._profiles()[lane].retry
         for number, one in enumerate(line.failed(lane)):
             wait = one.share * min(policy.base_s * 2**number, policy.cap_s)

@@ -28,11 +28,11 @@ _LIMIT = 64
 _BRACELETS = 4
 _RESERVE = 8
 """Descriptors that slow clients must leave."""
-_ROUNDS = {False: 8, True: 400}
+_ROUNDS = {False: 5, True: 400}
 """Of traffic, three a second, while no descriptor is left: longer than a loop that fails waits."""
 _ROUND_S = 0.3
 _WITHIN_S = 60.0
-_FAULT_S = 1.5
+_FAULT_S = 1.0
 
 
 def _run(run: Run) -> Found:

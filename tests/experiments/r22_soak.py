@@ -38,7 +38,7 @@ _MORE = 3
 _WAL = 8 << 20
 _SLOWER = 1.1
 _WITHIN_S = 60.0
-_LEFT_S = 0.6
+_LEFT_S = 0.4
 _LOOK_S = 0.1
 _COUNTED = ("descriptors", "tasks", "associations")
 
@@ -219,8 +219,7 @@ register(
         run=_run,
         faults={
             "growing-list": "something is kept of every message",
-            "descriptor-an-upload": "an upload opens a file and leaves it open",
-            "task-an-association": "a task does not end with its association",
+            "left-by-an-upload": "an upload leaves a file open and a task behind",
         },
         fault_runs=1,
     )

@@ -1,7 +1,8 @@
-"""Every upload opens a file and leaves it open."""
+"""Every upload opens a file, has a task, and leaves both."""
 
 from __future__ import annotations
 
+import asyncio
 import os
 import sys
 from typing import Any
@@ -10,10 +11,12 @@ from gateway.cli import main
 from gateway.sinks.cloud import CloudSink
 
 _deliver = CloudSink.deliver
+_tasks: list[asyncio.Task[None]] = []
 
 
 async def _leaving(self: CloudSink, batch: Any) -> Any:
     os.open("/dev/null", os.O_RDONLY)
+    _tasks.append(asyncio.create_task(asyncio.sleep(86_400)))
     return await _deliver(self, batch)
 
 

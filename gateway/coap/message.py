@@ -62,7 +62,7 @@ def decode_untrusted(datagram: bytes) -> Message:
     if code == Code.EMPTY:
         if kind is Type.NON:
             raise MessageFormatError("a Non-confirmable message is not Empty")
-        if len(datagram) != 4:
+        if len(datagram) != 4 or token_length:
             raise MessageFormatError("an Empty message ends with its Message ID")
         return Message(kind, Code.EMPTY, mid)
     if kind is Type.RST:

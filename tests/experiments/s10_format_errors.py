@@ -87,6 +87,10 @@ def _cut(more: bytes) -> Callable[[_Base], bytes]:
     return malformed
 
 
+def _empty_says_token(base: _Base) -> bytes:
+    return bytes((0x40 | base.chance.randrange(1, 9), Code.EMPTY)) + base.mid
+
+
 _ERRORS: dict[str, Callable[[_Base], bytes]] = {
     "token length 9 to 15": _reserved_token_length,
     "token cut short": lambda base: base.bytes(length=8)[: 4 + base.chance.randrange(8)],
@@ -104,6 +108,7 @@ _ERRORS: dict[str, Callable[[_Base], bytes]] = {
     ),
     "65 options": _then(b"\xd0\xf0" + b"\x00" * 64),
     "empty with more": _empty_with,
+    "empty that says it has a token": _empty_says_token,
 }
 
 

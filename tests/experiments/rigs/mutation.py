@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     import random
 
 _PATH, _FORMAT, _QUERY, _ACCEPT, _OBSERVE = 11, 12, 15, 17, 6
-_PACKS = (
+PACKS = (
     cbor2.dumps([{0: "hr", 1: "1/min", 2: 72}]),
     cbor2.dumps([{-2: "d/", 0: "hr", 2: 72.5}, {0: "rhythm", 3: "N"}, {0: "seq", 2: 3}]),
     b'[{"n":"spo2","u":"/100","v":97}]',
@@ -26,9 +26,9 @@ def _path(*parts: str) -> Options:
 
 
 _BODIES: tuple[tuple[int, Options, bytes], ...] = (
-    *((Code.POST, (*_path(path), (_FORMAT, b"\x70")), _PACKS[0]) for path in ("v", "vitals", "a")),
-    (Code.PUT, (*_path("v"), (_FORMAT, b"\x70"), (258, b"\x02")), _PACKS[1]),
-    (Code.POST, (*_path("v"), (_FORMAT, b"\x6e")), _PACKS[2]),
+    *((Code.POST, (*_path(path), (_FORMAT, b"\x70")), PACKS[0]) for path in ("v", "vitals", "a")),
+    (Code.PUT, (*_path("v"), (_FORMAT, b"\x70"), (258, b"\x02")), PACKS[1]),
+    (Code.POST, (*_path("v"), (_FORMAT, b"\x6e")), PACKS[2]),
     (Code.POST, (*_path("s", "a"), (_FORMAT, b"\x10")), b"\xd0\x83\x40\xa0\x41x"),
     (Code.GET, _path("time"), b""),
     (Code.GET, (*_path("time"), (_ACCEPT, b"\x3c")), b""),

@@ -55,6 +55,7 @@ def test_options_are_sorted_and_equal_ones_keep_their_order() -> None:
         ("60010001", "in an Acknowledgement"),
         ("70450001", "Reset is Empty"),
         ("50000001", "not Empty"),
+        ("64000001", "Empty"),
         ("4000000100", "ends with its Message ID"),
         ("4100000101", "ends with its Message ID"),
         ("40010001ff", "without a payload"),

@@ -40,6 +40,18 @@ READ = {
     for lane, table in TABLES.items()
 }
 
+RANGE = {
+    lane: f"SELECT number, {_ROW} FROM {table} "
+    "WHERE number >= ? AND number <= ? ORDER BY number LIMIT ?"
+    for lane, table in TABLES.items()
+}
+
+LAST = {
+    lane: f"SELECT number FROM {table} WHERE number >= ? AND number <= ? "
+    "ORDER BY number DESC LIMIT 1"
+    for lane, table in TABLES.items()
+}
+
 FIRST = {
     lane: f"SELECT number, {_ROW} FROM {table} ORDER BY number LIMIT 1"
     for lane, table in TABLES.items()
@@ -82,8 +94,9 @@ DEAD = (
 )
 DEAD_RANGE = (
     f"SELECT number, lane, {_ROW}, reason, at_ms FROM dead "
-    "WHERE number > ? AND number < ? ORDER BY number LIMIT ?"
+    "WHERE number >= ? AND number <= ? ORDER BY number LIMIT ?"
 )
+DEAD_LAST = "SELECT number FROM dead WHERE number >= ? AND number <= ? ORDER BY number DESC LIMIT 1"
 DEAD_ADOPT = "INSERT OR IGNORE INTO dead (number, lane, row, reason, at_ms) VALUES (?, ?, ?, ?, ?)"
 DEAD_TOTALS = "SELECT count(*), coalesce(sum(length(row)), 0) FROM dead"
 DEAD_SIZE = (

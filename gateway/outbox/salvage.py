@@ -1,8 +1,10 @@
 """When the database is damaged: what can be read goes into a new one, emergencies first.
 
-The damaged files are kept beside it. Rows are read by ranges of their numbers: a range that fails
-is halved, so around a smashed page only what lies on that page is given up. The number of tries
-is bounded: a gateway that does not start saves nobody.
+The damaged files are kept beside it. Rows are read by ranges of their numbers: a range that fails,
+or in which anything is not as it was written, is halved down to single numbers. So around a smashed
+page only what lies on that page is given up. SQLite reads rubbish as rows with any numbers, and one
+that is too high looks like the end: so a range must end with the same row seen from both sides.
+The number of tries is bounded: a gateway that does not start saves nobody.
 
 Crash-safe: the new file is built under another name, renamed when it is complete, and only then
 do the files change places; a start after a crash anywhere in between goes on or begins again.
@@ -16,6 +18,8 @@ from __future__ import annotations
 import errno
 import sqlite3
 from contextlib import suppress
+from functools import partial
+from itertools import pairwise
 from typing import TYPE_CHECKING, Any
 
 from gateway.errors import GatewayError, OutboxCorrupt, OutboxError
@@ -25,18 +29,18 @@ from gateway.outbox.ballast import Ballast
 from gateway.outbox.connection import connect as connect_sqlite
 from gateway.outbox.connection import damage_note, is_full
 from gateway.outbox.mark import Mark
-from gateway.outbox.row import LAST_NUMBER
+from gateway.outbox.row import LAST_NUMBER, intact
 from gateway.outbox.store import Store
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Iterator, Sequence
     from pathlib import Path
 
     from gateway.outbox.connection import Connection
 
 _CHUNK = 1000
-_FAILED_TRIES = 100_000
-"""About two seconds: more than the rows below one smashed inner page."""
+_FAILED_TRIES = 50_000
+"""About a second: twice the rows below one smashed inner page, each asked for alone."""
 
 
 def open_store(path: Path, *, connect: Callable[[Path], Connection] = connect_sqlite) -> Store:
@@ -125,10 +129,11 @@ def _rebuild(path: Path, complete: Path, connect: Callable[[Path], Connection]) 
         for id_, sealed, updated_ms in _walk(damaged, "alarms", "id"):
             store.alarms.keep([(id_, sealed)], [], updated_ms)
         for lane in Lane:
-            for rows in _ranges(damaged, queries.READ[lane]):
+            sql = queries.RANGE[lane], queries.LAST[lane]
+            for rows in _ranges(damaged, sql, partial(_is_intact, lane)):
                 store.adopt(lane, rows)
-        for rows in _ranges(damaged, queries.DEAD_RANGE):
-            store.adopt_dead(rows)
+        for rows in _ranges(damaged, (queries.DEAD_RANGE, queries.DEAD_LAST), _is_letter):
+            store.adopt_dead([row for row in rows if _is_letter(row)])
         store.resume(ledger, promise)
         store.commit()
         store.close()
@@ -150,24 +155,52 @@ def _execute(
         return []
 
 
-def _ranges(connection: Connection, sql: str) -> Iterator[list[tuple[Any, ...]]]:
-    """Rows with ``low < number < high``, in order, around whatever cannot be read."""
+def _ranges(
+    connection: Connection, sql: tuple[str, str], sound: Callable[[tuple[Any, ...]], bool]
+) -> Iterator[list[tuple[Any, ...]]]:
+    """Rows in the order of their numbers, around whatever cannot be read. One that is not sound
+    comes alone, and only under the number that was asked for. ``sql``: a range, and its last."""
     failed = 0
-    stack = [(-1, LAST_NUMBER + 1)]
+    stack = [(0, LAST_NUMBER)]
     while stack and failed < _FAILED_TRIES:
         low, high = stack.pop()
+        # Not a step further than asked for: the next row may lie on the smashed page.
+        limit = min(_CHUNK, high - low + 1)
+        rows: list[tuple[Any, ...]] = []
         try:
-            rows = connection.execute(sql, (low, high, _CHUNK)).fetchall()
+            rows = connection.execute(sql[0], (low, high, limit)).fetchall()
+            whole = _in_order(rows, low, high)
+            if low < high:
+                last = connection.execute(sql[1], (low, high)).fetchone() or (low - 1,)
+                end = rows[-1][0] if rows else low - 1
+                all_there = last[0] == end or (len(rows) == limit and last[0] > end)
+                whole = whole and all_there and all(map(sound, rows))
         except sqlite3.DatabaseError:
+            whole = False
+        if not whole:
             failed += 1
-            if high - low > 2:
+            if low < high:
                 middle = (low + high) // 2
-                stack += [(middle, high), (low, middle + 1)]
-        else:
-            if len(rows) == _CHUNK:
-                stack.append((rows[-1][0], high))
-            if rows:
-                yield rows
+                stack += [(middle + 1, high), (low, middle)]
+            continue
+        if len(rows) == limit and rows[-1][0] < high:
+            stack.append((rows[-1][0] + 1, high))
+        if rows:
+            yield rows
+
+
+def _in_order(rows: Sequence[tuple[Any, ...]], low: int, high: int) -> bool:
+    numbers = [low - 1, *(row[0] for row in rows), high + 1]
+    return all(before < after for before, after in pairwise(numbers))
+
+
+def _is_intact(lane: Lane, row: tuple[Any, ...]) -> bool:
+    return intact(lane, *row)
+
+
+def _is_letter(row: tuple[Any, ...]) -> bool:
+    _, lane, _, reason, at_ms = row
+    return lane in tuple(Lane) and isinstance(reason, str) and isinstance(at_ms, int)
 
 
 def _walk(connection: Connection, table: str, key: str) -> Iterator[tuple[Any, ...]]:

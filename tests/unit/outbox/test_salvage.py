@@ -231,3 +231,42 @@ def read_all(path: Path) -> tuple[int, int, Store]:
         else:
             return sum(len(e) for e, _ in found), sum(len(d) for _, d in found), store
     raise AssertionError("healed once, damaged again")
+
+
+def leaf_of(path: Path, number: int) -> int:
+    """The page that holds a routine row, by the bytes of its record."""
+    connection = sqlite3.connect(path)
+    [(blob,)] = connection.execute("SELECT row FROM routine WHERE number = ?", (number,))
+    connection.close()
+    return path.read_bytes().rindex(blob) // PAGE
+
+
+def test_rubbish_that_looks_like_the_last_row_does_not_end_the_salvage(path: Path) -> None:
+    """A row whose number is rubbish and too high is where SQLite stops."""
+    leaf = leaf_of(path, ROUTINE // 2)
+    data = bytearray(path.read_bytes())
+    page = data[leaf * PAGE : (leaf + 1) * PAGE]
+    first = int.from_bytes(page[8:10], "big")
+    # The first cell's number (two bytes behind its size) becomes one that is never given out.
+    at = leaf * PAGE + first + 2
+    assert data[at] & 0x80
+    data[at] = 0xFF
+    data[at + 1] |= 0x80
+    path.write_bytes(data)
+    damage_note(path).touch()
+    store = open_store(path)
+    saved = intact_rows(store)[Lane.ROUTINE]
+    there = ROUTINE - 1 - DELIVERED
+    assert there - 60 < len(saved) < there
+    assert store.lost == there - len(saved)
+    store.close()
+
+
+def test_the_neighbours_of_a_smashed_page_are_saved(path: Path) -> None:
+    """The last row before it too, behind which SQLite would step onto it."""
+    leaf = leaf_of(path, ROUTINE // 2)
+    there = {number for number in range(16, ROUTINE + 1) if leaf_of(path, number) != leaf}
+    smash(path, leaf)
+    store = open_store(path)
+    assert there <= intact_rows(store)[Lane.ROUTINE]
+    store.close()

@@ -31,6 +31,7 @@ from gateway.roster import secret
 from gateway.timekeeping import Timekeeping
 from gateway.uplink import cloud_sink
 from gateway.vitals.silence import Silence
+from gateway.vitals.technical import CLOCK
 from gateway.workers.homes import Homes
 from gateway.workers.leftovers import Leftovers
 from gateway.workers.lifeline import WHOLE
@@ -294,8 +295,17 @@ class Gateway:
     def _refresh(self) -> None:
         self._intake.clock_quality = self._timekeeping.look()
         wall = self._clock.wall()
+        if self._place.number == 0:
+            self._doubt_clock(wall)
         self._admission.refresh(iso(wall))
         self._book.keep_only(self._ward.is_current, wall)
+
+    def _doubt_clock(self, wall: float) -> None:
+        name, doubt = self._loaded.configuration.gateway.name, self._timekeeping.doubt()
+        if doubt is None:
+            self._book.end_technical(name, CLOCK, wall)
+        else:
+            self._book.raise_technical(os.urandom(16), name, "", CLOCK, doubt, wall)
 
     # -- for people
 

@@ -52,13 +52,19 @@ class Timekeeping:
             self._remind_at = float("-inf")
         elif now >= self._remind_at:
             self._remind_at = now + _REMIND_S
-            _log.warning(
-                "it cannot be %s: certificates count as not yet valid until the time is set, so "
-                "nothing is delivered and devices with certificates are refused; records are "
-                "stored and alarms raised all the same",
-                iso(wall),
-            )
+            _log.warning("%s", self.doubt())
         return quality
+
+    def doubt(self) -> str | None:
+        """Why nothing can be delivered by this date; None while it can be today."""
+        wall = self._clock.wall()
+        if plausible(wall):
+            return None
+        return (
+            f"it cannot be {iso(wall)}: certificates count as not yet valid until the time is set, "
+            "so nothing is delivered and devices with certificates are refused; records are stored "
+            "and alarms raised all the same"
+        )
 
     def status(self) -> dict[str, Any]:
         """As the control socket shows it."""

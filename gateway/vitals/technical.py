@@ -21,7 +21,9 @@ UNREADABLE: Final = "unreadable"
 """The device's last pack was refused: nobody has judged what it measures."""
 UNDELIVERABLE: Final = "undeliverable"
 """An emergency does not reach the cloud store."""
-RULES: Final = frozenset((SILENCE, UNREADABLE, UNDELIVERABLE))
+CLOCK: Final = "clock"
+"""The gateway's date cannot be: :mod:`gateway.timekeeping`."""
+RULES: Final = frozenset((SILENCE, UNREADABLE, UNDELIVERABLE, CLOCK))
 
 
 class Technical:

@@ -122,7 +122,7 @@ register(
         target="10 % loss each way: default CoAP timers p99 <= 10 s; ACK_TIMEOUT 1 s and a repeat "
         "after 250 ms p99 <= 2 s",
         unit="alarms each",
-        short=400,
+        short=300,
         long=20_000,
         run=_run,
         faults={

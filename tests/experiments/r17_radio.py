@@ -299,7 +299,7 @@ register(
         "exchange; at P3 (20 % in bursts, doubled, reordered) 99.9 % within 93 s; handshakes at P1 "
         "and P2 99 % within 30 s; after an outage (P4) at most twice the usual rate",
         unit="packs a profile",
-        short=300,
+        short=200,
         long=20_000,
         run=_run,
         faults={

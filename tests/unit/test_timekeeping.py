@@ -52,6 +52,7 @@ def test_a_pi_without_a_clock_says_why_nothing_is_delivered(
     clock.passes(2)
     keeping.look()
     assert len(said(caplog)) == 1
+    assert "not yet valid until the time is set" in (keeping.doubt() or "")
     clock.utc, clock.kept = 1_800_000_000.0, True
     assert keeping.look() == "synchronised"
     lines = said(caplog)
@@ -60,6 +61,7 @@ def test_a_pi_without_a_clock_says_why_nothing_is_delivered(
     clock.passes(3600)
     keeping.look()
     assert said(caplog) == []
+    assert keeping.doubt() is None
     assert keeping.status() == {
         "wall": "2027-01-15T09:00:00Z",
         "plausible": True,

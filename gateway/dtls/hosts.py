@@ -85,9 +85,9 @@ class Failures:
             del self._buckets[next(iter(self._buckets))]
         self._buckets[host] = (tokens, now)
 
-    def too_many(self, host: str, now: float) -> bool:
-        """Whether a new handshake of this host has to wait."""
-        return host in self._buckets and self._tokens(host, now) < 1.0
+    def too_many(self, host: str, under_way: int, now: float) -> bool:
+        """Whether a new handshake of this host has to wait. Those ``under_way`` may fail, too."""
+        return host in self._buckets and self._tokens(host, now) < 1.0 + under_way
 
     def sweep(self, now: float) -> None:
         """Forget those who may fail as often as anybody again."""

@@ -200,7 +200,8 @@ class Server:
             self._send(pending.handshake.repeated(now), path)
             return
         within = networks(path.address[0])
-        if path not in self._associations and self._failures.too_many(within.host, now):
+        under_way = sum(one.networks.host == within.host for one in self._pending.values())
+        if path not in self._associations and self._failures.too_many(within.host, under_way, now):
             # No answer: the hello comes again, less and less often.
             self._refuse("too many failures of one host", f"somebody at {path.address[0]}")
             return

@@ -106,7 +106,6 @@ def _run(run: Run) -> Found:
                 everybody.forged, "127.255.255.255", 5684, port
             ),
             "source a group": partial(everybody.forged, _ALL_HOSTS, 5684, port),
-            "source 0.0.0.0": partial(everybody.forged, "0.0.0.0", 5684, port),
         }
         for done, (name, send) in enumerate(ways.items()):
             # That an address is a network's broadcast is the kernel's to know: it lets nobody send

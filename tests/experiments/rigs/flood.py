@@ -53,8 +53,10 @@ class Spoofer:
         """port: the source port; 0: any."""
         self._target = target
         self._socket = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
-        # Beside a socket that is bound to one address and this port: what is for that goes there.
-        self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        if port:
+            # Beside a socket that is bound to one address and this port: what is for that goes
+            # there.
+            self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
             self._socket.setsockopt(socket.SOL_SOCKET, _SO_RCVBUFFORCE, 16 << 20)
         except OSError:

@@ -27,6 +27,7 @@ from gateway.ingress.driver import Driver
 from gateway.ingress.guard import Config as GuardConfig
 from gateway.ingress.udp import Sockets
 from gateway.lane import Lane
+from gateway.outbox.letters import Letters
 from gateway.roster import secret
 from gateway.timekeeping import Timekeeping
 from gateway.uplink import cloud_sink
@@ -40,6 +41,7 @@ if TYPE_CHECKING:
     from gateway.clock import Clock
     from gateway.config.loading import Loaded
     from gateway.errors import OutboxFull
+    from gateway.outbox.writer import Writer
     from gateway.sinks import Sink
     from gateway.workers.lifeline import Worker
 
@@ -161,7 +163,12 @@ class Gateway:
         self.addresses = self._sockets.open(self._worker.sockets)
         self._control = Control(
             self._state,
-            {"status": self.status, "alarms": self._book.listed, "ping": self.ping},
+            {
+                **Letters(self._writers).commands(),
+                "status": self.status,
+                "alarms": self._book.listed,
+                "ping": self.ping,
+            },
             self._place.control,
         )
         await self._control.start()
@@ -245,6 +252,10 @@ class Gateway:
         return "here"
 
     # -- what the parts call
+
+    def _writers(self) -> dict[int, Writer]:
+        left = {} if self._leftovers is None else self._leftovers.writers()
+        return {self._place.number: self._writer, **left}
 
     def _make_sink(self, lane: Lane) -> Sink:
         return cloud_sink(self._loaded, lane)

@@ -45,9 +45,9 @@ _BACKLOG: Final = 100
 _PAUSE_S: Final = 1.0
 _COMPLAIN_EVERY_S: Final = 60.0
 
-Commands = dict[str, "Callable[[], Any]"]
+Commands = dict[str, "Callable[..., Any]"]
 """Command name -> function that gives, or a coroutine function that returns, what ``json`` can
-write."""
+write. Its arguments come by name."""
 
 
 class Control:
@@ -133,11 +133,12 @@ class Control:
     async def _answer(self, reader: asyncio.StreamReader) -> dict[str, Any]:
         try:
             line = await asyncio.wait_for(reader.readline(), _ANSWER_WITHIN_S)
-            command = self._commands[json.loads(line)["command"]]
+            asked = json.loads(line)
+            command, arguments = self._commands[asked["command"]], dict(asked.get("arguments", {}))
         except (TimeoutError, OSError, ValueError, KeyError, TypeError, RecursionError) as error:
             return {"error": f"not understood: {error!r}"}
         try:
-            result = command()
+            result = command(**arguments)
             answer = {"result": await result if inspect.isawaitable(result) else result}
             json.dumps(answer)
         except GatewayError as error:
@@ -148,7 +149,12 @@ class Control:
         return answer
 
 
-def ask(folder: Path, command: str, name: str = NAME) -> Any:  # noqa: ANN401 -- whatever JSON came
+def ask(
+    folder: Path,
+    command: str,
+    name: str = NAME,
+    **arguments: Any,  # noqa: ANN401 -- what JSON can write
+) -> Any:  # noqa: ANN401 -- whatever JSON came
     """What the running gateway answers; None when none is running. ``name``: of its socket.
 
     Raises UsageError when it runs and does not answer, or may not be asked.
@@ -166,7 +172,7 @@ def ask(folder: Path, command: str, name: str = NAME) -> Any:  # noqa: ANN401 --
         except OSError as error:
             raise UsageError(f"{folder / name}: {error}; are you the gateway's user?") from None
         try:
-            one.sendall(json.dumps({"command": command}).encode() + b"\n")
+            one.sendall(json.dumps({"command": command, "arguments": arguments}).encode() + b"\n")
             with one.makefile("rb") as file:
                 answer = json.loads(file.readline())
         except (OSError, ValueError) as error:

@@ -21,7 +21,7 @@ ROWS = [
     ["gateway.__main__"],
     ["gateway.cli"],
     ["gateway.demonstration", "gateway.service"],
-    ["gateway.app", "gateway.provision"],
+    ["gateway.app", "gateway.provision", "gateway.letters"],
     ["gateway.making", "gateway.figures"],
     ["gateway.workers"],
     ["gateway.reloading"],

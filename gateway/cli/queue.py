@@ -9,7 +9,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from gateway import control
-from gateway.cli import places
+from gateway.cli import dead, places
 from gateway.cli.output import show, text
 from gateway.clock import SystemClock
 from gateway.errors import UsageError
@@ -29,6 +29,7 @@ def add_parser(commands: argparse._SubParsersAction[argparse.ArgumentParser]) ->
     outbox = commands.add_parser("outbox", help="the durable queue")
     actions = outbox.add_subparsers(metavar="ACTION", required=True)
     actions.add_parser("status", help="what waits, how much, how old").set_defaults(run=_status)
+    dead.add_actions(actions)
     alarm = commands.add_parser("alarm", help="the alarms of this gateway")
     actions = alarm.add_subparsers(metavar="ACTION", required=True)
     actions.add_parser("list", help="those whose condition holds").set_defaults(run=_alarms)

@@ -8,18 +8,19 @@ import re
 import shutil
 import signal
 import sys
-from contextlib import aclosing
+from contextlib import AbstractAsyncContextManager, aclosing, nullcontext
 from datetime import UTC, datetime
 from pathlib import Path
 
 import gateway.reader.formats
 from gateway.clock import SystemClock
 from gateway.lane import Lane
+from gateway.reader.export import ExportFile
 from gateway.reader.fetch import CloudClient
 from gateway.reader.formats import Format, formats
 from gateway.reader.opening import Opened, Opening
 from gateway.reader.profile import Profile, load, locate
-from gateway.reader.reading import CaughtUp, Interrupted, Unopened, read
+from gateway.reader.reading import CaughtUp, Interrupted, Source, Unopened, read
 from gateway.registry import load_all
 
 _AGO = re.compile(r"(\d{1,6})([smhd])", re.ASCII)
@@ -45,6 +46,9 @@ def add_parser(commands: argparse._SubParsersAction[argparse.ArgumentParser]) ->
         default=0,
         metavar="T",
         help="received since then: 15m, 2h, 3d, or 2026-11-21T08:00 (UTC unless it says)",
+    )
+    parser.add_argument(
+        "--file", type=Path, metavar="FILE", help="what `outbox export` wrote, instead of the store"
     )
     parser.add_argument("--follow", action="store_true", help="go on with what comes")
     parser.add_argument(
@@ -74,8 +78,8 @@ async def _show(args: argparse.Namespace, profile: Profile, opening: Opening, sh
     seen = 0
     tampered = 0
     try:
-        async with CloudClient(profile) as client:
-            events = read(client, opening, lane=args.lane, since_ms=args.since, follow=args.follow)
+        async with _source(args, profile) as source:
+            events = read(source, opening, lane=args.lane, since_ms=args.since, follow=args.follow)
             async with aclosing(events):
                 async for event in events:
                     if isinstance(event, Opened):
@@ -93,6 +97,11 @@ async def _show(args: argparse.Namespace, profile: Profile, opening: Opening, sh
         if not args.follow:
             raise  # cut short: not everything was shown
     return 1 if tampered else 0
+
+
+def _source(args: argparse.Namespace, profile: Profile) -> AbstractAsyncContextManager[Source]:
+    path = getattr(args, "file", None)
+    return CloudClient(profile) if path is None else nullcontext(ExportFile(path))
 
 
 def _print(opened: Opened, shape: Format) -> None:

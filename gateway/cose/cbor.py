@@ -193,6 +193,10 @@ class Reader:
         self._at = end
         return encoded, value
 
+    def at_end(self) -> bool:
+        """Whether nothing follows."""
+        return self._at == len(self._data)
+
     def end(self) -> None:
         """Nothing may follow."""
         if self._at != len(self._data):

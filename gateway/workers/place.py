@@ -30,12 +30,18 @@ def outbox_path(state: Path, number: int) -> Path:
     return state / (f"outbox-{number}.db" if number else "outbox.db")
 
 
-def outboxes(state: Path) -> list[Path]:
-    """Every outbox in the folder, also of workers that are no more."""
+def numbered(state: Path) -> dict[int, Path]:
+    """Every outbox in the folder by its worker's number, also of workers that are no more."""
     numbers = {int(match[1]) for one in state.iterdir() if (match := _OUTBOX.fullmatch(one.name))}
     first = outbox_path(state, 0)
-    here = first.exists() or first.with_suffix(".damaged").exists()
-    return [*([first] if here else []), *(outbox_path(state, one) for one in sorted(numbers))]
+    if first.exists() or first.with_suffix(".damaged").exists():
+        numbers.add(0)
+    return {number: outbox_path(state, number) for number in sorted(numbers)}
+
+
+def outboxes(state: Path) -> list[Path]:
+    """Their files."""
+    return list(numbered(state).values())
 
 
 @dataclass(frozen=True, slots=True)

@@ -14,12 +14,14 @@ import logging
 import signal
 import socket
 import sys
+from functools import partial
 from typing import TYPE_CHECKING, Any, Final
 
 from gateway import control, identity, reloading
 from gateway.control import Control
 from gateway.errors import ConfigError, UsageError
 from gateway.ingress.udp import Sockets
+from gateway.outbox.letters import Letters
 from gateway.workers import lifeline, totals
 from gateway.workers.lifeline import Pair
 from gateway.workers.place import Place
@@ -90,7 +92,14 @@ class Supervisor:
             for number in range(self._count)
         ]
         self._control = Control(
-            self._state, {"status": self.status, "alarms": self.alarms, "ping": self.ping}
+            self._state,
+            {
+                **{name: partial(self._hand_on, name) for name in Letters(dict).commands()},
+                "outboxes": self.outboxes,
+                "status": self.status,
+                "alarms": self.alarms,
+                "ping": self.ping,
+            },
         )
         await self._control.start()
 
@@ -183,6 +192,17 @@ class Supervisor:
         """Answers when every worker does."""
         await self._ask("ping")
         return "here"
+
+    async def outboxes(self) -> list[int]:
+        """Their numbers, those of former workers too."""
+        return sorted(number for found in await self._ask("outboxes") for number in found)
+
+    async def _hand_on(self, command: str, *, outbox: int, **arguments: Any) -> Any:  # noqa: ANN401
+        """What the worker says that has this outbox: its own, or the first for what is left."""
+        worker = Place(outbox if outbox < self._count else 0, self._count)
+        return await asyncio.to_thread(
+            control.ask, self._state, command, worker.control, outbox=outbox, **arguments
+        )
 
     async def _ask(self, command: str) -> list[Any]:
         """What each worker answers, in order. Raises UsageError."""

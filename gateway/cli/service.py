@@ -14,8 +14,10 @@ from gateway.app import Gateway
 from gateway.cli import places
 from gateway.cli.output import show
 from gateway.clock import SystemClock, plausible
+from gateway.console import auth
+from gateway.console.listening import bound, is_loopback
 from gateway.dtls import selftest
-from gateway.errors import GatewayError, UsageError
+from gateway.errors import DeliveryError, GatewayError, UsageError
 from gateway.ingress.udp import Sockets
 from gateway.lane import Lane
 from gateway.provision import today
@@ -77,6 +79,7 @@ def _check(args: argparse.Namespace) -> int:
         ("devices", _devices),
         ("disk", _disk),
         ("ports", _ports),
+        ("console", _console),
         ("DTLS suites", lambda _: ", ".join(selftest.all_suites(os.urandom))),
         ("cloud store", _cloud),
         ("recipients", _recipients),
@@ -165,7 +168,26 @@ def _ports(loaded: Loaded) -> str:
         sockets.close()
 
 
+def _console(loaded: Loaded) -> str:
+    """Without it the gateway runs all the same, and nobody sees how."""
+    section, places = loaded.configuration.gateway, loaded.configuration.console.listen
+    beyond = [place for place in places if not is_loopback(place)]
+    if beyond:
+        auth.server_context(section.certificate, section.key, section.ca)
+    if control.ask(section.state, "ping") is None:
+        for place in places:
+            try:
+                bound(place).close()
+            except OSError as error:
+                where = f"{place}: {error.strerror or error}"
+                raise _Warn(f"{where}; name another port in [console] listen") from None
+    how = f"https on {', '.join(beyond)}" if beyond else "http on this machine only"
+    return f"{', '.join(places)}: {how}; the token is in {section.state / auth.NAME}"
+
+
 def _cloud(loaded: Loaded) -> str:
+    """Away is not wrong: records wait on the disk until it is back."""
+
     async def ask() -> None:
         sink = cloud_sink(loaded, Lane.EMERGENCY)
         await sink.open()
@@ -174,7 +196,10 @@ def _cloud(loaded: Loaded) -> str:
         finally:
             await sink.close()
 
-    asyncio.run(ask())
+    try:
+        asyncio.run(ask())
+    except DeliveryError as error:
+        raise _Warn(f"{error}; `run` works all the same, records wait on the disk") from None
     return loaded.configuration.cloud.url
 
 

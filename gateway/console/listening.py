@@ -49,7 +49,7 @@ class Listening:
         for place in places:
             tls = None if is_loopback(place) else self._tls
             try:
-                one = _bound(place)
+                one = bound(place)
             except OSError as error:
                 raise ConfigError(
                     [f"[console] listen: {place}: {error.strerror or error}; choose another port"]
@@ -133,7 +133,7 @@ def is_loopback(place: str) -> bool:
         return host == "localhost"
 
 
-def _bound(place: str) -> socket.socket:
+def bound(place: str) -> socket.socket:
     """A listening socket. Raises OSError."""
     family, kind, protocol, _, address = socket.getaddrinfo(
         *split(place), type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE

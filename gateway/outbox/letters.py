@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from gateway.outbox.entry import DeadLetter, StoredEnvelope
     from gateway.outbox.writer import Writer
 
-_log = logging.getLogger("outbox")
+_log = logging.getLogger("letters")
 
 PAGE: Final = 50
 """Letters of one answer with their records, some hundred KiB at most."""
@@ -100,6 +100,8 @@ def shown_envelopes(envelopes: Iterable[StoredEnvelope]) -> dict[str, str]:
 
 
 def told(deed: str, outbox: int, numbers: Sequence[int], count: int) -> None:
-    """One line for those who ask later where a record has gone."""
+    """One line for those who ask later where a record has gone. Each is written, see telemetry."""
+    if not count:
+        return
     which = ", ".join(f"{a}-{b}" if b > a else f"{a}" for a, b in runs(sorted(set(numbers))))
     _log.warning("%d dead letters of outbox %d %s by hand: %s", count, outbox, deed, which)

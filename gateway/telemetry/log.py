@@ -8,6 +8,7 @@ none comes, :func:`tell_left_out` says it.
 from __future__ import annotations
 
 import logging
+import os
 import sys
 import time
 from typing import Final, NamedTuple, TextIO
@@ -15,10 +16,16 @@ from typing import Final, NamedTuple, TextIO
 _QUIET_S: Final = 1.0
 _KINDS: Final = 1024
 
-_EACH: Final = frozenset({"alarms", "dtls"})
+_EACH: Final = frozenset({"alarms", "dtls", "letters"})
 """Rooms whose lines count as one kind only when they say the same: an alarm of another device is
-another event, and so is a refusal for another reason. They are bounded elsewhere: a patient has few
-conditions, with hysteresis, and a reason is told once a minute (ingress/refusals.py)."""
+another event, and so is a refusal for another reason, or another deed of a person. They are bounded
+elsewhere: a patient has few conditions, with hysteresis, a reason is told once a minute
+(ingress/refusals.py), and people type slowly."""
+
+
+_INFO: Final = 6
+_PRIORITIES: Final = {logging.CRITICAL: 2, logging.ERROR: 3, logging.WARNING: 4, logging.DEBUG: 7}
+"""What the journal calls them: a prefix of each line, ``sd-daemon(3)``."""
 
 
 class _Kind(NamedTuple):
@@ -63,9 +70,10 @@ class _OncePerSecond(logging.Filter):
 
 
 class _Logfmt(logging.Formatter):
-    def __init__(self, worker: int | None) -> None:
+    def __init__(self, worker: int | None, *, journal: bool) -> None:
         super().__init__()
         self._worker = "" if worker is None else f"worker={worker} "
+        self._journal = journal
 
     def format(self, record: logging.LogRecord) -> str:
         when = time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(record.created))
@@ -81,6 +89,9 @@ class _Logfmt(logging.Formatter):
             # Indented, so that no text in an exception can look like a line of its own.
             trace = self.formatException(record.exc_info).splitlines()
             line += "".join(f"\n  {_printable(one)}" for one in trace)
+        if self._journal:
+            mark = f"<{_PRIORITIES.get(record.levelno, _INFO)}>"
+            line = mark + line.replace("\n", f"\n{mark}")
         return line
 
 
@@ -89,7 +100,7 @@ class _Handler(logging.StreamHandler[TextIO]):
 
     def __init__(self, worker: int | None) -> None:
         super().__init__(sys.stderr)
-        self.setFormatter(_Logfmt(worker))
+        self.setFormatter(_Logfmt(worker, journal=_is_journal(sys.stderr)))
         self._kinds = _OncePerSecond()
         self.addFilter(self._kinds)
 
@@ -101,6 +112,15 @@ class _Handler(logging.StreamHandler[TextIO]):
                 self.emit(line)
         finally:
             self.release()
+
+
+def _is_journal(stream: TextIO) -> bool:
+    """Whether the service manager says that this stream is the journal's: device and inode."""
+    try:
+        at = os.fstat(stream.fileno())
+    except (OSError, ValueError):
+        return False
+    return os.environ.get("JOURNAL_STREAM") == f"{at.st_dev}:{at.st_ino}"
 
 
 def _printable(text: str) -> str:

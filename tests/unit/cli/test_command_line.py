@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import json
 import re
+import socket
 import time
 import tomllib
 from pathlib import Path
@@ -30,6 +31,10 @@ COMMANDS = [
     ["recipient", "list"],
     ["read", "--as", "doctor"],
     ["outbox", "status"],
+    ["outbox", "list"],
+    ["outbox", "retry", "2:17"],
+    ["outbox", "drop", "17"],
+    ["outbox", "export", "FILE"],
     ["alarm", "list"],
     ["simulate", "--gateway", "coaps://h"],
     ["send", "coaps://h/v", "--psk-identity", "i", "--psk-key", "k"],
@@ -483,3 +488,34 @@ def test_a_command_that_is_interrupted_is_130(
 def test_a_file_may_be_named_like_a_command() -> None:
     words = ["--config", "demo", "device", "list"]
     assert parser(words).parse_args(words).config == Path("demo")
+
+
+def test_a_cloud_store_that_is_away_and_a_console_in_the_way_are_no_failures(
+    shell: Shell, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A gateway starts without either, so nothing that asks `check` first may keep it from it."""
+    monkeypatch.setenv("WARD_GATEWAY_CLOUD__URL", "https://127.0.0.1:1")
+    monkeypatch.setenv("WARD_GATEWAY_COAP__LISTEN", "127.0.0.1:0")
+    with socket.socket() as other:
+        other.bind(("127.0.0.1", 0))
+        other.listen()
+        monkeypatch.setenv("WARD_GATEWAY_CONSOLE__LISTEN", f"127.0.0.1:{other.getsockname()[1]}")
+        code, out, _ = shell.run("--json", "check")
+    rows = {row["check"]: row for row in json.loads(out)}
+    assert rows["cloud store"]["result"] == "warning"
+    assert "wait on the disk" in rows["cloud store"]["detail"]
+    assert rows["console"]["result"] == "warning"
+    assert "another port" in rows["console"]["detail"]
+    assert code == 0, rows
+
+
+def test_check_says_how_the_console_is_reached(
+    shell: Shell, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for place, said in (("127.0.0.1:0", "http on this machine"), ("0.0.0.0:0", "https on 0.0.0.0")):
+        monkeypatch.setenv("WARD_GATEWAY_CONSOLE__LISTEN", place)
+        _, out, _ = shell.run("--json", "check")
+        (row,) = (row for row in json.loads(out) if row["check"] == "console")
+        assert row["result"] == "ok"
+        assert said in row["detail"]
+        assert "console.token" in row["detail"]

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import io
 import logging
+import os
 import re
+import subprocess
 import sys
 import time
 from typing import TYPE_CHECKING
@@ -15,6 +17,7 @@ from gateway.telemetry import log
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
+    from pathlib import Path
 
 FORGED = "2026-11-21T05:00:00.000Z level=critical room=gateway msg=forged"
 LINE = re.compile(
@@ -220,3 +223,28 @@ def test_the_level_can_be_chosen(
     (line,) = capsys.readouterr().err.splitlines()
     assert "level=error" in line
     assert lines() == []  # the earlier configuration is replaced
+
+
+def test_the_journal_is_told_how_grave_each_line_is(tmp_path: Path) -> None:
+    """As a service: standard error is the stream that the environment names, by device and inode.
+    Anywhere else nothing stands before a line."""
+    program = (
+        "import logging; from gateway.telemetry import log; log.configure();"
+        "logging.getLogger('a').error('one');\n"
+        "try: 1 / 0\n"
+        "except ZeroDivisionError: logging.getLogger('a').critical('two', exc_info=True)"
+    )
+    written = tmp_path / "journal"
+    for ours, marks in ((True, r"<[23]>"), (False, r"(?!<)")):
+        with written.open("wb") as file:
+            at = os.fstat(file.fileno())
+            stream = f"{at.st_dev}:{at.st_ino if ours else at.st_ino + 1}"
+            subprocess.run(
+                [sys.executable, "-c", program],
+                env={**os.environ, "JOURNAL_STREAM": stream},
+                stderr=file,
+                check=True,
+            )
+        said = written.read_text().splitlines()
+        assert len(said) > 3
+        assert all(re.match(marks, line) for line in said), said

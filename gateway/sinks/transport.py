@@ -15,6 +15,7 @@ from gateway.errors import TransientDeliveryError
 from gateway.lane import Lane
 from gateway.sinks import NotWelcomeError, SinkFaultError
 from gateway.sinks.answers import Answer
+from gateway.sinks.resolving import Resolver
 
 if TYPE_CHECKING:
     import ssl
@@ -56,7 +57,9 @@ class Transport:
         """Needs a running event loop. Connects nothing."""
         self._session = aiohttp.ClientSession(
             connector=aiohttp.TCPConnector(
-                ssl=True if self._ssl is None else self._ssl, limit=CONNECTIONS
+                ssl=True if self._ssl is None else self._ssl,
+                limit=CONNECTIONS,
+                resolver=Resolver(),
             ),
             timeout=self._timeout,
             cookie_jar=aiohttp.DummyCookieJar(),

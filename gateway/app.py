@@ -50,7 +50,8 @@ _log = logging.getLogger("gateway")
 _SWEEP_S: Final = 0.25
 _ROSTER_S: Final = 1.0
 """How often the rosters are looked at: `device add` and `revoke` act within two seconds."""
-_DRAIN_S: Final = 5.0
+_DRAIN_S: Final = 3.0
+"""For what is in flight when the gateway stops: a stop as a whole is to end within five seconds."""
 _CUT_OFF_S: Final = 1.0
 """For deliveries in flight when their sink is replaced."""
 

@@ -67,6 +67,8 @@ TOTALS = {
     for lane, table in TABLES.items()
 }
 
+HIGHEST = {lane: f"SELECT coalesce(max(number), 0) FROM {table}" for lane, table in TABLES.items()}
+
 DELETE = {
     lane: f"DELETE FROM {table} WHERE number BETWEEN ? AND ?" for lane, table in TABLES.items()
 }

@@ -36,6 +36,11 @@ ROW_OVERHEAD = _HEAD.size + _CRC_SIZE + CELL_BYTES
 """What an entry takes beside its sealed record."""
 
 
+def _start(salt: int) -> int:
+    """All 64 bits of number and lane in the 32 that the checksum starts from."""
+    return (salt ^ salt >> 32) & 0xFFFFFFFF
+
+
 def pack_rows(lane: Lane, first: int, entries: Iterable[Entry]) -> list[int | bytes]:
     """``[number, blob, number, blob, ...]``, numbered from ``first`` without a gap."""
     pack = _HEAD.pack
@@ -43,7 +48,7 @@ def pack_rows(lane: Lane, first: int, entries: Iterable[Entry]) -> list[int | by
     parameters: list[int | bytes] = []
     for id_, _, patient, received_ms, epoch, sealed, key in entries:
         body = pack(id_, patient, epoch, key or _NO_KEY, received_ms) + sealed
-        parameters += (salt >> 1, body + crc32(body, salt & 0xFFFFFFFF).to_bytes(4, "little"))
+        parameters += (salt >> 1, body + crc32(body, _start(salt)).to_bytes(4, "little"))
         salt += 2
     return parameters
 
@@ -65,10 +70,10 @@ def runs(numbers: Sequence[int]) -> list[tuple[int, int]]:
 
 def intact(lane: Lane, number: int, blob: bytes) -> bool:
     """Whether the row is as it was written."""
-    salt = (number << 1 | _LANE_BIT[lane]) & 0xFFFFFFFF
+    salt = number << 1 | _LANE_BIT[lane]
     return (
         len(blob) >= _HEAD.size + _CRC_SIZE
-        and crc32(blob[:-_CRC_SIZE], salt).to_bytes(4, "little") == blob[-_CRC_SIZE:]
+        and crc32(blob[:-_CRC_SIZE], _start(salt)).to_bytes(4, "little") == blob[-_CRC_SIZE:]
     )
 
 

@@ -30,6 +30,7 @@ from gateway.outbox.entry import DeadLetter, Entry
 from gateway.outbox.envelopes import Alarms, Envelopes
 from gateway.outbox.keys import Keys
 from gateway.outbox.mark import Mark
+from gateway.outbox.reckoning import reckon
 from gateway.outbox.row import CELL_BYTES, ROW_OVERHEAD, intact, pack_rows, runs, unpack
 
 if TYPE_CHECKING:
@@ -39,6 +40,9 @@ if TYPE_CHECKING:
     from gateway.outbox.connection import Connection, Cursor
 
 DAMAGED = "damaged on disk: checksum"
+
+_FAR = 1 << 32
+"""More numbers than an outbox gives out between two rows that are still there."""
 
 
 class Store:
@@ -108,17 +112,11 @@ class Store:
 
     def _find_losses(self) -> None:
         """Compare what is there with what the ledger and the mark promise; count and go on."""
-        missing = self.last_number - self._removed - sum(self.rows.values())
-        self._removed += missing
-        mark = self._mark.read()
-        if mark is not None and mark[0] > self.last_number:
-            # Whole transactions vanished. Some of their rows may have been settled already,
-            # so this is the most that can be missing.
-            behind = mark[0] - self.last_number
-            missing += min(behind, mark[0] - mark[1])
-            self.last_number = mark[0]
-            self._removed += behind
-        if missing > 0:
+        highest = max(self._ask(queries.HIGHEST[lane]) for lane in Lane)
+        ledger = self.last_number, self._removed
+        found = reckon(sum(self.rows.values()), highest, ledger, self._mark.read())
+        self.last_number, self._removed, missing = found
+        if missing:
             self.lost += missing
             self.notice = f"{missing} stored entries are gone: the disk has damaged what it held"
         self.begin()
@@ -312,7 +310,9 @@ class Store:
                 continue
             self.rows[lane] += 1
             self.sizes[lane] += len(blob) + CELL_BYTES
-            self.last_number = max(self.last_number, number)
+            # A number that nobody gave out would leave few to give.
+            if number - self.last_number < _FAR or intact(lane, number, blob):
+                self.last_number = max(self.last_number, number)
 
     def adopt_dead(self, rows: Sequence[tuple[object, ...]]) -> None:
         """Dead letters saved from a damaged database."""

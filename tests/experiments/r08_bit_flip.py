@@ -1,16 +1,19 @@
-"""R-08: one bit of the outbox flips while nobody looks: in a row, in the log's middle, in its tail.
+"""R-08: one bit of the outbox flips while nobody looks: in a row, in the log's middle or its tail,
+in the counters.
 
 The files are those of a gateway that was killed. A flip in a row is found by its checksum. A flip
 in the log makes SQLite forget the transactions from there on, without an error: the mark beside the
 database tells how many rows are gone. The count is exact, unless deliveries vanish with the rows:
 then nobody can tell which of the rows were delivered, and the count is at most too high by these.
+A flip in the counters loses nothing: the rows and the mark agree against them.
 """
 
 from __future__ import annotations
 
 import random
+import sqlite3
 import tempfile
-from contextlib import ExitStack
+from contextlib import ExitStack, closing
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -29,7 +32,7 @@ if TYPE_CHECKING:
 
 _COMMITS = 20
 _BIG = 1 << 40
-_PLACES = ("row", "middle of the log", "tail of the log")
+_PLACES = ("row", "middle of the log", "tail of the log", "counters")
 """In turn, as the outboxes for them."""
 
 _HEADER = 32
@@ -51,6 +54,8 @@ class _Outbox(NamedTuple):
 
     delivered: list[int]
     """How many entries each of these removed."""
+
+    last_number: int
 
 
 def _make(folder: Path, source: random.Random, *, deliver: bool, rested: bool) -> _Outbox:
@@ -90,9 +95,10 @@ def _make(folder: Path, source: random.Random, *, deliver: bool, rested: bool) -
         suffix: path.with_name(f"made{suffix}").read_bytes()
         for suffix in (".db", ".db-wal", ".mark")
     }
+    last = made.last_number
     made.close()
     added = [{n: one for n, one in numbered.items() if n in waiting} for numbered in added]
-    return _Outbox(files, waiting, ends, added, delivered)
+    return _Outbox(files, waiting, ends, added, delivered, last)
 
 
 def _entry(source: random.Random, lane: Lane) -> Entry:
@@ -105,7 +111,9 @@ def _flip(data: bytes, at: int, source: random.Random) -> bytes:
     return data[:at] + bytes([data[at] ^ 1 << source.randrange(8)]) + data[at + 1 :]
 
 
-def _flipped(outbox: _Outbox, place: str, source: random.Random) -> tuple[dict[str, bytes], int]:
+def _flipped(
+    outbox: _Outbox, folder: Path, place: str, source: random.Random
+) -> tuple[dict[str, bytes], int]:
     """The files, and the first transaction in the log that is gone with it."""
     files = dict(outbox.files)
     if place == "row":
@@ -116,12 +124,27 @@ def _flipped(outbox: _Outbox, place: str, source: random.Random) -> tuple[dict[s
         at = source.randrange(start, start + 72 + len(entry.sealed) + 4)
         files[".db"] = _flip(files[".db"], at, source)
         return files, len(outbox.ends)
+    if place == "counters":
+        files[".db"] = _counters_flipped(folder, files[".db"], source)
+        return files, len(outbox.ends)
     last = len(outbox.ends) - 1
     low, high = (outbox.ends[-2], outbox.ends[-1]) if "tail" in place else (0, outbox.ends[-2])
     at = source.randrange(low, high)
     files[".db-wal"] = _flip(files[".db-wal"], at, source)
     gone = 0 if at < _HEADER else next(n for n in range(last + 1) if at < outbox.ends[n])
     return files, gone
+
+
+def _counters_flipped(folder: Path, database: bytes, source: random.Random) -> bytes:
+    path = folder / "counters.db"
+    path.write_bytes(database)
+    column = source.choice(("last_number", "removed"))
+    with closing(sqlite3.connect(path, isolation_level=None)) as connection:
+        [(value,)] = connection.execute(f"SELECT {column} FROM ledger")
+        flipped = value ^ 1 << source.randrange(62)
+        connection.execute(f"UPDATE ledger SET {column} = ?", (flipped,))
+        connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchall()
+    return path.read_bytes()
 
 
 def _look(folder: Path, files: dict[str, bytes]) -> tuple[dict[int, Entry], int, Store]:
@@ -143,8 +166,10 @@ def _look(folder: Path, files: dict[str, bytes]) -> tuple[dict[int, Entry], int,
 
 
 def _wrong(outbox: _Outbox, folder: Path, place: str, source: random.Random) -> Iterator[str]:
-    files, gone = _flipped(outbox, place, source)
+    files, gone = _flipped(outbox, folder, place, source)
     there, damaged, opened = _look(folder, files)
+    if opened.last_number != outbox.last_number:
+        yield f"the next number is off by {opened.last_number - outbox.last_number}"
     true = sum(len(numbered) for numbered in outbox.added[gone:])
     slack = sum(outbox.delivered[gone:])
     if place == "row":
@@ -173,7 +198,7 @@ def _run(run: Run) -> Found:
         outboxes = [
             _make(folder, source, deliver=deliver, rested=rested)
             for deliver in (False, True)
-            for rested in (True, False, False)
+            for rested in (True, False, False, True)
         ]
         if run.fault == "checksum-skipped":
             stack.enter_context(instead(store, "intact", lambda lane, number, blob: True))
@@ -195,7 +220,7 @@ register(
         name="bit-flip",
         target="100 % detected, lost rows counted exactly (never too low where deliveries vanish)",
         unit="flips",
-        short=60,
+        short=80,
         long=10_000,
         run=_run,
         faults={

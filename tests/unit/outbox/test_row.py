@@ -49,7 +49,8 @@ def test_every_flipped_bit_is_found(make_entry: Callable[..., Entry]) -> None:
 
 def test_a_row_in_the_place_of_another_is_found(make_entry: Callable[..., Entry]) -> None:
     [(number, blob)] = rows(Lane.ROUTINE, 1, [make_entry()])
-    assert not intact(Lane.ROUTINE, number + 1, blob)
+    for bit in range(63):
+        assert not intact(Lane.ROUTINE, number ^ 1 << bit, blob), f"bit {bit}"
     assert not intact(Lane.EMERGENCY, number, blob)
 
 

@@ -363,6 +363,18 @@ def test_a_row_that_a_damaged_tree_shows_twice_is_saved_once(
     assert store.sizes[Lane.ROUTINE] == len(first[1]) + len(b"z") + 2 * CELL_BYTES
 
 
+def test_a_damaged_number_does_not_use_up_those_that_are_left(
+    store: Store, make_entry: Callable[..., Entry]
+) -> None:
+    far = 1 << 40
+    number, row = pack_rows(Lane.ROUTINE, far, [make_entry()])
+    store.begin()
+    store.adopt(Lane.ROUTINE, [(1, b"damaged"), (number, row), (far + 5, b"x"), (1 << 62, row)])
+    store.resume(None, None)
+    store.commit()
+    assert store.last_number == far + 5
+
+
 def envelope(epoch: bytes, created_ms: int) -> Envelope:
     return Envelope(epoch, "gw", b"p" * 16, Lane.ROUTINE, created_ms, (), b"m" * 100 + epoch)
 

@@ -60,8 +60,10 @@ class Ward:
 
     def is_current(self, device: str, patient: str, added: str) -> bool:
         """Whether it is still the device that was entered then, on this patient."""
-        found = self.assignment(device)
-        return found is not None and (found.patient, found.added) == (patient, added)
+        entry = self.devices.get(device)
+        if entry is None or entry.revoked is not None:
+            return False
+        return (entry.patient, entry.added) == (patient, added)
 
     def assignment(self, device: str) -> Assignment | None:
         """None for a device that is unknown or revoked."""

@@ -402,7 +402,7 @@ def test_every_message_of_a_device_in_the_roster_is_heard(bench: Bench) -> None:
     assert len(silence.sweep(bench.now)) == 1
     bench.burst(Offer(BED, Kind.VITALS, 110, b"nonsense"))
     assert silence.sweep(bench.now + 1) == []
-    bench.burst(Offer(Endpoint("stranger", 9), Kind.VITALS, 110, b"[]"))
+    bench.burst(Offer(Endpoint(9, "stranger"), Kind.VITALS, 110, b"[]"))
     assert len(silence) == 1
 
 

@@ -83,6 +83,19 @@ def test_an_unknown_or_revoked_device_has_no_assignment(rosters: Rosters) -> Non
     assert rosters.ward.assignment("b1") is None
 
 
+def test_a_device_is_current_until_it_is_revoked_or_entered_anew(rosters: Rosters) -> None:
+    rosters.device("b1", "P1")
+    rosters.ward.refresh()
+    current = rosters.ward.is_current
+    assert current("b1", "P1", TODAY)
+    assert not current("b1", "P2", TODAY)
+    assert not current("b1", "P1", "2025-01-01T00:00:00Z")
+    assert not current("b2", "P1", TODAY)
+    rosters.devices.revoke("b1", today=TODAY)
+    rosters.ward.refresh()
+    assert not current("b1", "P1", TODAY)
+
+
 def test_a_change_of_readers_counts_from_the_refresh_on(rosters: Rosters) -> None:
     rosters.device("b1", "P1")
     rosters.ward.refresh()

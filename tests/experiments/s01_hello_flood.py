@@ -27,7 +27,8 @@ if TYPE_CHECKING:
 
 _MEMORY_KIB: Final = 1024
 _WARM: Final = 2000
-"""Before memory is looked at: tables and buffers have their pages then."""
+"""Before memory is looked at, or a tenth of the flood if that is more: Python takes memory by the
+MiB, and has what the longest bursts need then."""
 _RATE: Final = 10_000
 _LATENCY_S: Final = 20
 _USUAL: Final = 200
@@ -107,7 +108,7 @@ def _run(run: Run) -> Found:
     figures: dict[str, object] = {}
     with attacked(run, _FAULTS) as target:
         honest = target.peer()
-        _flooded(target, run, _WARM if run.fault is None else 1, run.seed + 1)
+        _flooded(target, run, max(_WARM, run.runs // 10) if run.fault is None else 1, run.seed + 1)
         before = target.memory_kib()
         found = _flooded(target, run, run.runs, run.seed)
         grown = target.memory_kib() - before

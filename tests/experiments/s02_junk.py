@@ -47,7 +47,8 @@ def _run(run: Run) -> Found:
     with attacked(run, _FAULTS) as target, spoofer(target.address) as attacker:
         honest = target.peer()
         if run.fault is None:
-            flood(target, attacker, _junk(random.Random(run.seed + 1), _WARM))
+            warm = max(_WARM, run.runs // 10)
+            flood(target, attacker, _junk(random.Random(run.seed + 1), warm))
         before = target.memory_kib()
         with log_lines(target) as logged:
             tally = flood(target, attacker, _junk(random.Random(run.seed), run.runs))

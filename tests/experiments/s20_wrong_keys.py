@@ -157,23 +157,25 @@ def _run(run: Run) -> Found:
     with attacked(run, _FAULTS) as target, log_lines(target) as logged, ExitStack() as stack:
         honest = target.peer(_KNOWN)
         attacker = stack.enter_context(spoofer(target.address))
-        sources = addresses(chance, run.runs)
-        for start in range(0, run.runs, _AT_ONCE):
-            some = sources[start : start + _AT_ONCE]
-            tries.wave([(attacker, source) for source in some], all_in=True)
-            run.progress(start + len(some))
         ports = [stack.enter_context(spoofer(target.address)) for _ in range(2 * _PORTS)]
-        tries.wave([(port, _ONE_HOST) for port in ports[:_PORTS]], all_in=True)
+        places = [(attacker, source) for source in addresses(chance, run.runs)]
+        rest = places[_AT_ONCE - _PORTS :]
+        for start in range(0, len(rest), _AT_ONCE):
+            tries.wave(rest[start : start + _AT_ONCE], all_in=True)
+            run.progress(min(start + _AT_ONCE, len(rest)))
+        one_host = [(port, _ONE_HOST) for port in ports[:_PORTS]]
+        tries.wave(one_host + places[: _AT_ONCE - _PORTS], all_in=True)
         told = tries.told
+        unknown, wrong = tries.shapes["unknown"], tries.shapes["wrong key"]
+        if unknown != wrong or len(unknown) != 1:
+            return Found([f"answers differ: {unknown} and {wrong}"], {})
         let_in = tries.wave([(port, _ONE_HOST) for port in ports[_PORTS:]], all_in=False)
         # Some of the failures come after the first, so the bucket is at most as full as this.
         allowed = FAILURES_PER_S * (tries.asked - told) + 1
         if let_in > allowed:
             failures.append(f"{let_in} let in after {FAILURES} failures of one host")
         neighbour = _neighbour_s(ports[0], chance)
-        unknown, wrong = tries.shapes["unknown"], tries.shapes["wrong key"]
-        if unknown != wrong or len(unknown) != 1:
-            failures.append(f"answers differ: {unknown} and {wrong}")
+        run.progress(run.runs)
         if not (is_well(honest) and is_well(target.peer(_KNOWN))):
             failures.append("the real device is locked out")
         minutes = (time.monotonic() - began) // 60 + 1

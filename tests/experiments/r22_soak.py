@@ -8,6 +8,7 @@ from statistics import linear_regression
 from typing import TYPE_CHECKING, NamedTuple
 
 from gateway.lane import Lane
+from gateway.recent_keys import RECENT
 from tests.acceptance.ward import a_ward
 from tests.experiments import Experiment, Found, Run, register
 from tests.experiments.rigs.bracelets import Bracelets, lost_or_doubled, memory
@@ -80,6 +81,10 @@ class _Soak:
         before = self._now(0)
         await self._stub.open()
         await bracelets.connect()
+        if run.long:
+            # What is remembered of messages has a cap, which a usual ward reaches in an hour.
+            await bracelets.send(RECENT, Lane.ROUTINE)
+            bracelets.took.clear()
         began = time.monotonic()
         try:
             for second in range(seconds):

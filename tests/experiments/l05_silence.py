@@ -21,6 +21,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from gateway import control
 from gateway.alarm_book import AlarmBook
 from gateway.coap.fastlane import Kind
+from gateway.coap.numbers import Code
 from gateway.endpoint import Endpoint
 from gateway.intake import Admitted, Offer
 from gateway.roster.devices import Devices, new_device
@@ -241,20 +242,25 @@ def _for_real(run: Run) -> Found:
         took = _waited(ward, everyone, within_s)
         if took is None:
             return Found([f"cut off, {len(everyone - _silent(ward))} are not missed"], {})
-        if ward.post(devices[0], "v", b'[{"n":"hr","v":72}]') != 68:
+        posted = time.monotonic()
+        if ward.post(devices[0], "v", b'[{"n":"hr","v":72}]') != Code.CHANGED:
             return Found(["a node that is back is not taken"], {})
-        if "b0" in _silent(ward):
+        if "b0" in _silent(ward) and time.monotonic() - posted < _LIMIT_S:
             return Found(["a node that is back is still silent"], {})
         ward.stop_gateway(signal.SIGKILL)
         spawned = time.monotonic()
+        heard = spawned - posted < _LIMIT_S
         ward.start_gateway()
         found = _silent(ward)
         if not everyone - {"b0"} <= found:
             return Found([f"a kill forgets {len(everyone - {'b0'} - found)} alarms"], {})
-        if "b0" in found and time.monotonic() - spawned < _LIMIT_S:
+        if heard and "b0" in found and time.monotonic() - spawned < _LIMIT_S:
             return Found(["after a start nobody has a chance to be heard"], {})
         if _waited(ward, everyone, within_s) is None:
             return Found(["one that fell silent with the gateway is not missed"], {})
+        Devices(ward.state / "devices.json").revoke("b1", today=TODAY)
+        if _waited(ward, everyone - {"b1"}, _BRIEF_S) is None:
+            return Found(["a device that was revoked is missed for ever"], {})
         return Found([], {"nodes": len(devices), "missed after": f"{took:.2f} s"})
 
 

@@ -21,7 +21,7 @@ from gateway.node import link
 from gateway.node.link import DEFAULT, URGENT, Link, LinkError, Transmission
 from tests.experiments import Experiment, Found, Run, register
 from tests.experiments.rigs.radio import Profile, Relay
-from tests.experiments.rigs.virtual import KEY, Inside, play
+from tests.experiments.rigs.virtual import KEY, Inside, in_memory, play
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -76,10 +76,10 @@ async def _alarms(
 def _run(run: Run) -> Found:
     failures: list[str] = []
     figures: dict[str, object] = {}
-    with _planted(run.fault):
+    with _planted(run.fault), in_memory(run.folder) as folder:
         for name, how in (("default", DEFAULT), ("tuned", URGENT)):
             (latencies, missed), _ = play(
-                run.folder, _NODES, lambda inside, how=how: _alarms(inside, how, run.runs, run.seed)
+                folder, _NODES, lambda inside, how=how: _alarms(inside, how, run.runs, run.seed)
             )
             run.progress(run.runs)
             p99 = latencies[int(0.99 * len(latencies))]

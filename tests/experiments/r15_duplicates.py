@@ -22,7 +22,7 @@ from gateway.coap.numbers import EXCHANGE_LIFETIME, Code
 from gateway.ingress import driver
 from tests.experiments import Experiment, Found, Run, register
 from tests.experiments.rigs.hand import Hand, request
-from tests.experiments.rigs.virtual import play
+from tests.experiments.rigs.virtual import in_memory, play
 
 if TYPE_CHECKING:
     from tests.experiments.rigs.virtual import Inside
@@ -127,8 +127,8 @@ def _run(run: Run) -> Found:
         )
         figures["remembered at most"] = most
 
-    with _planted(run.fault):
-        play(run.folder, _NODES, scenario)
+    with _planted(run.fault), in_memory(run.folder) as folder:
+        play(folder, _NODES, scenario)
     run.progress(run.runs)
     return Found(failures, figures)
 

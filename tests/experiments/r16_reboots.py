@@ -18,7 +18,7 @@ from gateway.coap.numbers import Code
 from gateway.dtls.handshake import Handshake
 from tests.experiments import Experiment, Found, Run, register
 from tests.experiments.rigs.hand import Hand, request
-from tests.experiments.rigs.virtual import play
+from tests.experiments.rigs.virtual import in_memory, play
 
 if TYPE_CHECKING:
     from gateway.dtls.association import Association, Path
@@ -92,8 +92,8 @@ def _run(run: Run) -> Found:
             failures.append(f"{status['associations']} associations of {_NODES} nodes are left")
         figures.update({"measurements": taken, "rows": status["messages"]["admitted"]})
 
-    with _planted(run.fault):
-        play(run.folder, _NODES, scenario)
+    with _planted(run.fault), in_memory(run.folder) as folder:
+        play(folder, _NODES, scenario)
     run.progress(run.runs)
     return Found(failures, figures)
 

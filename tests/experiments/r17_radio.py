@@ -26,7 +26,7 @@ from gateway.node.recording import load_all
 from tests.experiments import Experiment, Found, Run, register
 from tests.experiments.rigs import radio
 from tests.experiments.rigs.namespaces import foreign_nodes, missing
-from tests.experiments.rigs.virtual import KEY, Inside, play
+from tests.experiments.rigs.virtual import KEY, Inside, in_memory, play
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -252,8 +252,8 @@ def _run(run: Run) -> Found:
                 failures.append(f"P4: {packs - acknowledged} of {packs} packs not acknowledged")
         return dict(zip(names, found, strict=True))
 
-    with _planted(run.fault):
-        profiles, _ = play(run.folder, len(names) * per_profile + _FLEET + 1, scenario)
+    with _planted(run.fault), in_memory(run.folder) as folder:
+        profiles, _ = play(folder, len(names) * per_profile + _FLEET + 1, scenario)
     for name, seen in profiles.items():
         run.progress(seen.sent)
         share = 0.001 if name == "P3" else 0.0

@@ -31,7 +31,7 @@ from gateway.vitals.triage import Triage
 from tests.acceptance.ward import a_ward, until
 from tests.experiments import Experiment, Found, Run, register
 from tests.experiments.rigs.hand import Hand, request
-from tests.experiments.rigs.virtual import play
+from tests.experiments.rigs.virtual import in_memory, play
 
 if TYPE_CHECKING:
     from tests.acceptance.ward import Ward
@@ -152,11 +152,11 @@ def _order(state: Path, acknowledged: int) -> list[str]:
 
 
 def _run(run: Run) -> Found:
-    with _planted(run.fault):
+    with _planted(run.fault), in_memory(run.folder) as folder:
         (state, acknowledged, failures), _ = play(
-            run.folder, 2, lambda inside: _steps(inside, run.runs, run.seed), ahead=-_YEARS_S
+            folder, 2, lambda inside: _steps(inside, run.runs, run.seed), ahead=-_YEARS_S
         )
-    failures += _order(state, acknowledged)
+        failures += _order(state, acknowledged)
     run.progress(run.runs)
     figures: dict[str, object] = {"packs": acknowledged}
     if run.fault is None:

@@ -51,6 +51,8 @@ class _Seen(NamedTuple):
 
 async def _nodes(ward: Ward, devices: list[Device], requests: int) -> tuple[float, int]:
     links = [await ward.link(device) for device in devices]
+    for link in links:  # what the gateway still had to say of its handshake is said before this
+        await link.request(Code.GET, ["time"])
     began, done = time.time(), 0
 
     async def ask(link: Link, n: int) -> bool:

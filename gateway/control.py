@@ -23,7 +23,7 @@ import os
 import socket
 from typing import TYPE_CHECKING, Any, Final
 
-from gateway.errors import GatewayError, UsageError
+from gateway.errors import ConfigError, GatewayError, UsageError
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -64,7 +64,16 @@ class Control:
 
     async def start(self) -> None:
         """Listen. A socket left behind by a killed gateway is replaced: the outbox is locked, so
-        no other gateway can be alive in this folder."""
+        no other gateway can be alive in this folder. Raises ConfigError."""
+        try:
+            one = self._open()
+        except OSError as error:
+            raise ConfigError(
+                [f"{self._path}: cannot be made ({error.strerror}); see to its folder and disk"]
+            ) from None
+        self._listening = asyncio.create_task(self._listen(one), name="control")
+
+    def _open(self) -> socket.socket:
         with contextlib.suppress(FileNotFoundError):
             self._path.unlink()
         opened = os.open(self._folder, os.O_PATH | os.O_CLOEXEC)
@@ -79,7 +88,7 @@ class Control:
             raise
         finally:
             os.close(opened)
-        self._listening = asyncio.create_task(self._listen(one), name="control")
+        return one
 
     async def stop(self) -> None:
         """Stop listening, and hang up on those who are being served."""

@@ -20,7 +20,12 @@ def load(state: Path) -> bytes:
     try:
         key = path.read_bytes()
     except OSError as error:
-        raise ConfigError([f"{path}: cannot be read ({error}); `init` makes it"]) from None
+        raise ConfigError(
+            [
+                f"{path}: cannot be read ({error.strerror}); `init` makes it for a new ward, that "
+                "of an old one comes from a backup: with another every patient is another"
+            ]
+        ) from None
     if len(key) != _BYTES:
         raise ConfigError([f"{path}: must have 32 bytes; restore it from a backup"])
     return key

@@ -10,7 +10,7 @@ import time
 from tests.experiments import Experiment, Found, Run, register
 from tests.experiments.rigs.mortal import Mortal, a_mortal_ward
 
-_NODES = 20
+_NODES = 12
 _EXIT_S = 5.0
 _BACK_S = 10.0
 _IN_VAIN_S = 20.0

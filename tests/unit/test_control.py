@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from gateway.control import CLIENTS, NAME, Control, ask
-from gateway.errors import UsageError
+from gateway.errors import ConfigError, UsageError
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable
@@ -267,3 +267,9 @@ async def test_a_folder_that_is_a_file_is_an_error(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
     with pytest.raises(UsageError, match="Not a directory"):
         await asked(tmp_path / "file", "ping")
+
+
+async def test_what_cannot_be_replaced_is_explained(tmp_path: Path) -> None:
+    (tmp_path / NAME).mkdir()
+    with pytest.raises(ConfigError, match=f"{NAME}: cannot be made .*directory.*; see to"):
+        await Control(tmp_path, COMMANDS).start()

@@ -36,7 +36,7 @@ _CELL: Final = 25
 _REQUESTS: Final = 10
 _PAUSE_S: Final = (2.0, 8.0)
 _PROFILES: Final = {"P1": radio.P1, "P2": radio.P2, "P3": radio.P3}
-_FLEET: Final = 15
+_FLEET: Final = 12
 _OUTAGE_AT_S: Final = 20.0
 _WINDOW_S: Final = 5.0
 _CHANNEL: Final = 20_000
@@ -222,7 +222,7 @@ def _run(run: Run) -> Found:
     figures: dict[str, object] = {}
     per_profile = max(1, run.runs // _REQUESTS)
     names = ["P2"] if run.fault else list(_PROFILES)
-    outage_s = 60.0 if run.long else 15.0
+    outage_s = 60.0 if run.long else 12.0
 
     async def scenario(inside: Inside) -> dict[str, Seen]:
         found = await asyncio.gather(

@@ -23,7 +23,10 @@ class Manager:
         self.ward = ward
         self.watchdog_s = watchdog_s
         self.status = ""
-        self._heard = 0.0
+        self.statuses: list[str] = []
+        self.heard: set[str] = set()
+        """Names of all that was said."""
+        self._fed = 0.0
         self._ready = False
         self._socket = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
         self._socket.bind(str(folder / "notify"))
@@ -46,16 +49,18 @@ class Manager:
                 return
             for line in self._socket.recv(4096).decode().splitlines():
                 name, _, value = line.partition("=")
+                self.heard.add(name)
                 if name == "STATUS":
                     self.status = value
+                    self.statuses.append(value)
                 elif name == "READY":
                     self._ready = True
                 if name in ("READY", "WATCHDOG"):
-                    self._heard = time.monotonic()
+                    self._fed = time.monotonic()
 
     def silent_s(self) -> float:
         """Since the watchdog was fed last."""
-        return time.monotonic() - self._heard
+        return time.monotonic() - self._fed
 
     def watch(self, seconds: float) -> bool:
         """Whether the watchdog has bitten within that time: the gateway is killed then."""

@@ -106,7 +106,7 @@ def _run(run: Run) -> Found:
                 asked = tuple(sorted([*base, *case.more], key=lambda one: one[0]))
                 body = payload + bytes(case.padding)
                 peer.say(wire.encode(Message(Type.CON, code, mid, b"t", asked, body)))
-                got = wire.decode_untrusted(peer.hear())
+                got = peer.answer(mid)
                 said = _RESET if got.type is Type.RST else dotted(got.code)
                 expected = usual if case.expected is _GOOD_ANSWER else case.expected
                 if (said, got.mid) != (expected, mid):

@@ -200,7 +200,8 @@ register(
     Experiment(
         id="R-05",
         name="io-error",
-        target="no acknowledgement of that batch or a later one, told once, 0 lost",
+        target="no acknowledgement of that batch or a later one, told once; 0 lost, also by errors "
+        "that checkpoints keep to themselves",
         unit="errors",
         short=60,
         long=2000,

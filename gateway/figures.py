@@ -51,6 +51,7 @@ def status(
     """Of one process. ``leftovers``: outboxes of former workers, whose figures are added."""
     left = [] if leftovers is None else leftovers.status()
     others = Counter() if homes is None else homes.counts
+    active = book.active()
     return {
         "version": version("ward-gateway"),
         "build": build(),
@@ -73,6 +74,7 @@ def status(
             [deliveries.status(), *(delivery for _, delivery in left if delivery)]
         ),
         "latency_ms": {lane: list(values) for lane, values in deliveries.latencies.items()},
-        "active_alarms": len(book.active()),
+        "active_alarms": len(active),
+        "alarms": dict(Counter(alarm.rule for alarm in active)),
         "watched": len(book.silence),
     }

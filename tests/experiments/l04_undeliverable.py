@@ -103,7 +103,7 @@ async def _outage(inside: Inside, how: str, run: Run, said: _Said) -> tuple[str 
     if took is None:
         return f"{how}: no alarm within {within_s:g} s", 0.0
     status = await inside.ask("status")
-    if not status["active_alarms"]:
+    if status["alarms"].get(UNDELIVERABLE) != 1:
         return f"{how}: the status shows no alarm", took
     before = said.times
     if not await until(lambda: said.times > before + 1, _FAULT_S if run.fault else _BRIEF_S):

@@ -217,6 +217,24 @@ def test_what_goes_to_everybody_is_not_heard() -> None:
     sockets.close()
 
 
+async def test_the_path_of_a_peer_that_is_kept_is_the_same_one(bench: Bench) -> None:
+    """Of one socket only; after closing there is nothing to keep."""
+    bench.start()
+    for peer in bench.peers:
+        peer.send(b"x")
+    paths = [path for _, path in await bench.hears(2)]
+    for path in paths:
+        bench.sockets.keep(path)
+    for peer in bench.peers:
+        peer.send(b"y")
+    kept = [path for _, path in (await bench.hears(4))[2:]]
+    assert {id(path) for path in kept} == {id(path) for path in paths}
+    bench.sockets.forget(paths[0])
+    bench.sockets.close()
+    bench.sockets.forget(paths[1])
+    bench.sockets.keep(paths[1])
+
+
 def _waiting(one: socket.socket) -> Iterator[bytes]:
     with contextlib.suppress(BlockingIOError):
         while True:

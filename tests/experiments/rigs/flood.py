@@ -34,9 +34,10 @@ _IP_PKTINFO: Final = 8
 _SO_RCVBUFFORCE: Final = 33
 _pktinfo: Final = struct.Struct("=i4s4s").pack
 _ROOM: Final = socket.CMSG_SPACE(12)
-_AT_ONCE: Final = 500
-"""Datagrams before answers are looked at and the gateway is asked how far it is."""
-_AHEAD: Final = 2000
+_AT_ONCE: Final = 2000
+"""Datagrams before answers are looked at and the gateway is asked how far it is. Asking costs it
+more than a datagram, and memory until the garbage collector's next turn."""
+_AHEAD: Final = 4000
 """Datagrams that the gateway may be behind: its socket holds them without a loss."""
 
 

@@ -191,7 +191,6 @@ class Service:
             **(await status if inspect.isawaitable(status) else status),
             "ready": not self.trouble(),
             "lag_s": self._pulse.lag_s,
-            "clock_synchronised": self._clock.synchronised(),
             "certificate_ends": certificate.not_valid_after_utc.timestamp(),
         }
 

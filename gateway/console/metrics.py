@@ -22,7 +22,7 @@ _Samples = list[tuple[dict[str, object], float]]
 
 def text(figures: Mapping[str, Any], *, wall: float) -> str:
     """``figures``: of :func:`gateway.figures.status`, or several of them together, with ``ready``,
-    ``lag_s``, ``clock_synchronised`` and ``certificate_ends`` (UTC seconds). ``wall``: UTC now."""
+    ``lag_s`` and ``certificate_ends`` (UTC seconds). ``wall``: UTC now."""
     lines: list[str] = []
     for name, kind, explanation, samples in _families(figures, wall):
         full = _PREFIX + name
@@ -44,10 +44,14 @@ def _families(figures: Mapping[str, Any], wall: float) -> Iterable[tuple[str, st
         *("event_loop_lag_seconds", "gauge", "How late the event loop came back last."),
         _one(figures["lag_s"]),
     )
+    clock = figures["clock"]
     yield (
-        *("clock_synchronised", "gauge", "1 when the date is plausible."),
-        _one(figures["clock_synchronised"]),
+        *("clock_synchronised", "gauge", "1 when the kernel says that its clock is set by others."),
+        _one(clock["synchronised"]),
     )
+    yield "clock_plausible", "gauge", "0 for a date before this program.", _one(clock["plausible"])
+    yield "clock_steps_total", "counter", "Times that the date was changed.", _one(clock["steps"])
+    yield "tasks", "gauge", "Tasks in the event loop.", _one(figures["tasks"])
     yield (
         *("certificate_expiry_timestamp_seconds", "gauge", "End of the gateway's certificate."),
         _one(figures["certificate_ends"]),
@@ -79,6 +83,10 @@ def _families(figures: Mapping[str, Any], wall: float) -> Iterable[tuple[str, st
         _by("event", figures["exchanges"]),
     )
     yield (
+        *("udp_received_total", "counter", "Datagrams that came."),
+        _one(figures["received_datagrams"]),
+    )
+    yield (
         *("udp_unsent_total", "counter", "Answers that the kernel did not take."),
         _one(figures["unsent_datagrams"]),
     )
@@ -87,6 +95,7 @@ def _families(figures: Mapping[str, Any], wall: float) -> Iterable[tuple[str, st
         _by("socket", figures["dropped_by_kernel"]),
     )
     yield "alarms_active", "gauge", "Conditions that hold.", _one(figures["active_alarms"])
+    yield "devices_watched", "gauge", "Whose silence would be an alarm.", _one(figures["watched"])
     yield from _of_queue(outbox, wall)
     yield from _of_delivery(figures["delivery"])
     yield (

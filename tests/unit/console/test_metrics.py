@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import copy
 import math
+import re
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -58,7 +60,10 @@ _FIGURES: dict[str, Any] = {
     "active_alarms": 1,
     "ready": True,
     "lag_s": 0.001,
-    "clock_synchronised": False,
+    "clock": {"wall": "", "plausible": True, "synchronised": False, "steps": 2},
+    "tasks": 20,
+    "received_datagrams": 99,
+    "watched": 3,
     "certificate_ends": 1_860_000_000.0,
 }
 
@@ -107,6 +112,9 @@ def test_figures_arrive_where_they_belong(families: dict[str, Metric]) -> None:
     assert _value(families, "sink_up", lane="emergency") == 1
     assert _value(families, "ready") == 1
     assert _value(families, "clock_synchronised") == 0
+    assert _value(families, "clock_plausible") == 1
+    assert _value(families, "clock_steps") == 2
+    assert _value(families, "udp_received") == 99
     assert _value(families, "event_loop_lag_seconds") == 0.001
     assert _value(families, "ingest_to_delivery_seconds", lane="routine", quantile="0.5") == 0.02
     assert _value(families, "ingest_to_delivery_seconds", lane="routine", quantile="0.99") == 0.04
@@ -117,3 +125,12 @@ def test_figures_arrive_where_they_belong(families: dict[str, Metric]) -> None:
 def test_a_name_with_quotes_stays_one_label(families: dict[str, Metric]) -> None:
     (build,) = families["ward_gateway_build_info"].samples
     assert build.labels == {"version": "1.2.3", "build": "compiled", "ward": 'W "1"\n\\'}
+
+
+def test_the_alerts_that_are_shipped_ask_for_metrics_that_there_are(
+    families: dict[str, Metric],
+) -> None:
+    rules = (Path(__file__).parents[3] / "configs" / "prometheus-alerts.yml").read_text()
+    asked = set(re.findall(r"\bward_gateway_\w+", rules))
+    assert len(asked) > 10
+    assert {name.removesuffix("_total") for name in asked} <= set(families)

@@ -25,7 +25,7 @@ from gateway.node.link import DEFAULT, URGENT, Link, LinkError, Transmission, pa
 from gateway.node.recording import load_all
 from tests.experiments import Experiment, Found, Run, register
 from tests.experiments.rigs import radio
-from tests.experiments.rigs.namespaces import foreign_nodes, missing
+from tests.experiments.rigs.namespaces import foreign_nodes
 from tests.experiments.rigs.virtual import KEY, Inside, in_memory, play
 
 if TYPE_CHECKING:
@@ -270,7 +270,9 @@ def _run(run: Run) -> Found:
             f"{seen.handshakes} handshakes {seen.slow} slow"
         )
     if run.fault is None:
-        failures += foreign_nodes(run.folder, radio.P2 if run.long else radio.P1, run.seed)
+        others, wrong = foreign_nodes(run.folder, radio.P2 if run.long else radio.P1, run.seed)
+        failures += wrong
+        figures["others' nodes"] = " and ".join(others) or "none is installed"
     return Found(failures, figures)
 
 
@@ -307,6 +309,5 @@ register(
             "no-deduplication": "the gateway takes every repetition for a new message",
         },
         fault_runs=150,
-        needs=missing,
     )
 )

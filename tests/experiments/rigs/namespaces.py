@@ -2,7 +2,8 @@
 
     node (10.99.1.2) - (10.99.1.1) relay (10.99.2.1) - (10.99.2.2) gateway
 
-Real processes in real time: the gateway, the relay of rigs/radio.py, and nodes of others.
+Real processes in real time: the gateway, the relay of rigs/radio.py, and nodes of others. Where
+namespaces may not be made, the relay and the gateway have addresses of 127/8 instead.
 """
 
 from __future__ import annotations
@@ -34,32 +35,23 @@ _PATIENCE_S: Final = 40
 _TOP = Path(__file__).parents[3]
 
 
-def missing() -> str | None:
-    """What this machine lacks."""
-    if shutil.which("ip") is None:
-        return "ip is not installed (Debian: iproute2)"
-    if shutil.which("coap-client-openssl") is None:
-        return "coap-client-openssl is not installed (Debian: libcoap3-bin)"
-    name = f"wg{os.getpid()}-"
-    made = subprocess.run(["ip", "netns", "add", name], capture_output=True, check=False)
-    if made.returncode:
-        return "network namespaces may not be made here"
-    subprocess.run(["ip", "netns", "del", name], check=True)
-    return None
-
-
 @dataclass(frozen=True)
-class Namespaces:
-    """Names to begin a command line with."""
+class Places:
+    """Where the processes run: how their command lines begin, and addresses."""
 
-    node: tuple[str, ...]
-    relay: tuple[str, ...]
-    gateway: tuple[str, ...]
+    node: tuple[str, ...] = ()
+    relay: tuple[str, ...] = ()
+    gateway: tuple[str, ...] = ()
+    relay_address: str = f"127.99.{os.getpid() % 250}.1"
+    gateway_address: str = f"127.99.{os.getpid() % 250}.2"
 
 
 @contextmanager
-def namespaces() -> Iterator[Namespaces]:
-    """Gone with the block, and with them their links."""
+def places() -> Iterator[Places]:
+    """Namespaces are gone with the block, and with them their links."""
+    if not _may_make_namespaces():
+        yield Places()
+        return
     node, relay, gateway = (f"wg{os.getpid()}{letter}" for letter in "nrg")
     try:
         for name in (node, relay, gateway):
@@ -73,35 +65,58 @@ def namespaces() -> Iterator[Namespaces]:
             for name, link, own in ((relay, near, here), (far, "radio", address)):
                 _ip("-n", name, "address", "add", f"{own}/24", "dev", link)
                 _ip("-n", name, "link", "set", link, "up")
-        yield Namespaces(*(("ip", "netns", "exec", name) for name in (node, relay, gateway)))
+        inside = [("ip", "netns", "exec", name) for name in (node, relay, gateway)]
+        yield Places(*inside, relay_address=_RELAY, gateway_address=_GATEWAY)
     finally:
         for name in (node, relay, gateway):
             subprocess.run(["ip", "netns", "del", name], capture_output=True, check=False)
+
+
+def _may_make_namespaces() -> bool:
+    if shutil.which("ip") is None:
+        return False
+    name = f"wg{os.getpid()}t"
+    made = subprocess.run(["ip", "netns", "add", name], capture_output=True, check=False)
+    return (
+        made.returncode == 0
+        and not subprocess.run(
+            ["ip", "netns", "del", name], capture_output=True, check=False
+        ).returncode
+    )
 
 
 def _ip(*words: str) -> None:
     subprocess.run(["ip", *words], check=True, capture_output=True)
 
 
-def foreign_nodes(folder: Path, profile: radio.Profile, seed: int) -> list[str]:
-    """Nodes by libcoap (OpenSSL) and, where it is installed, by aiocoap (tinydtls), each pack with
-    a handshake of its own; what went wrong."""
+def foreign_nodes(folder: Path, profile: radio.Profile, seed: int) -> tuple[list[str], list[str]]:
+    """Nodes by libcoap (OpenSSL) and by aiocoap (tinydtls), those that are installed, each pack
+    with a handshake of its own. Which there were, and what went wrong."""
     failures: list[str] = []
+    installed = []
+    if shutil.which("coap-client-openssl"):
+        installed.append("libcoap")
+    if importlib.util.find_spec("DTLSSocket"):
+        installed.append("tinydtls")
+    if not installed:
+        return [], []
     place = folder / "foreign"
     place.mkdir()
-    with namespaces() as where, a_ward(place) as ward:
+    with places() as where, a_ward(place) as ward:
         ward.make()
-        devices = [ward.enter("libcoap"), ward.enter("tinydtls")]
-        ward.environment["WARD_GATEWAY_COAP__LISTEN"] = f"{_GATEWAY}:{_PORT}"
+        here, there = f"{where.relay_address}:{_PORT}", f"{where.gateway_address}:{_PORT}"
+        uri = f"coaps://{here}"
+        clients = {"libcoap": _libcoap, "tinydtls": _tinydtls}
+        commands = [clients[name](folder, ward.enter(name), uri) for name in installed]
+        ward.environment["WARD_GATEWAY_COAP__LISTEN"] = there
         program = (*where.gateway, sys.executable, "-P", "-m", "gateway")
         gateway = ward.spawn("gateway", "run", "--config", str(ward.config), program=program)
-        ward.ready(gateway, f"ward gateway listening on coaps {_GATEWAY}:{_PORT}")
+        ward.ready(gateway, f"ward gateway listening on coaps {there}")
         relay = subprocess.Popen(
             [
                 *where.relay,
                 *(sys.executable, "-m", "tests.experiments.rigs.radio"),
-                *(f"{_RELAY}:{_PORT}", f"{_GATEWAY}:{_PORT}"),
-                *(radio.arguments(profile), str(seed)),
+                *(here, there, radio.arguments(profile), str(seed)),
             ],
             cwd=_TOP,
             stdin=subprocess.PIPE,
@@ -112,9 +127,6 @@ def foreign_nodes(folder: Path, profile: radio.Profile, seed: int) -> list[str]:
         assert relay.stdout is not None
         try:
             assert relay.stdout.readline() == "ready\n"
-            commands = [_libcoap(folder, devices[0])]
-            if importlib.util.find_spec("DTLSSocket") is not None:
-                commands.append(_tinydtls(folder, devices[1]))
             # Both kinds at once, each of them pack by pack.
             for pack in range(_PACKS):
                 running = [
@@ -135,7 +147,7 @@ def foreign_nodes(folder: Path, profile: radio.Profile, seed: int) -> list[str]:
             relay.kill()
             relay.communicate()
         failures += _judged(ward, counts, _PACKS * len(commands))
-    return failures
+    return installed, failures
 
 
 def _judged(ward: Ward, counts: dict[str, Any], packs: int) -> list[str]:
@@ -150,19 +162,18 @@ def _judged(ward: Ward, counts: dict[str, Any], packs: int) -> list[str]:
     return failures
 
 
-def _libcoap(folder: Path, device: Device) -> list[str]:
+def _libcoap(folder: Path, device: Device, uri: str) -> list[str]:
     pack = folder / "pack.json"
     pack.write_text('[{"n":"spo2","u":"/100","v":97}]')
     return [
         *("coap-client-openssl", "-B", str(_PATIENCE_S - 5), "-m", "post", "-t", "110"),
-        *("-u", device.id, "-k", device.key, "-f", str(pack), f"coaps://{_RELAY}:{_PORT}/v"),
+        *("-u", device.id, "-k", device.key, "-f", str(pack), f"{uri}/v"),
     ]
 
 
-def _tinydtls(folder: Path, device: Device) -> list[str]:
+def _tinydtls(folder: Path, device: Device, uri: str) -> list[str]:
     credentials = folder / "credentials.json"
     identity = {"psk": {"ascii": device.key}, "client-identity": {"ascii": device.id}}
-    uri = f"coaps://{_RELAY}:{_PORT}"
     credentials.write_text(json.dumps({f"{uri}/*": {"dtls": identity}}))
     return [
         *(sys.executable, "-W", "ignore", "-m", "aiocoap.cli.client", "-q"),

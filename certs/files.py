@@ -119,12 +119,12 @@ def _write(path: Path, data: bytes, mode: int, put: Callable[[Path, Path], None]
             file.flush()
             os.fsync(descriptor)
         put(aside, path)
-        _flush_folder(path.parent)
+        flush_folder(path.parent)
     finally:
         aside.unlink(missing_ok=True)
 
 
-def _flush_folder(folder: Path) -> None:
+def flush_folder(folder: Path) -> None:
     """The name of a file survives a power cut only when its folder was flushed."""
     descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     try:

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Final
 
 from cryptography import x509
 
+from certs.files import flush_folder
 from certs.profiles import ADMIN, AUDITOR
 from certs.verify import role_of
 from gateway.errors import ConfigError, ForbiddenError
@@ -43,6 +44,9 @@ def token(state: Path) -> str:
             found = secrets.token_urlsafe(_TOKEN_BYTES)
             with open(descriptor, "w") as file:
                 file.write(f"{found}\n")
+                file.flush()
+                os.fsync(descriptor)  # a power cut would leave an empty one
+            flush_folder(state)
     except (OSError, UnicodeDecodeError) as error:
         raise ConfigError([f"{path}: cannot be read or made: {error}"]) from None
     if len(found) < _TOKEN_BYTES:

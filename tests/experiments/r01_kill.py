@@ -45,7 +45,7 @@ async def _lives(run: Run) -> Found:
             await ward.kill()
             run.progress(done + 1)
         failures = await ward.verdict()
-        if missed > run.runs // 10:
+        if run.long and missed > run.runs // 10:
             failures.append(f"{missed} gateways did not die where they were to")
         p99 = quantiles(again, n=100, method="inclusive")[98]
         if run.long and p99 > _AGAIN_S:
@@ -60,7 +60,7 @@ async def _lives(run: Run) -> Found:
 
 async def _heard(ward: Mortal) -> None:
     ward.crowd.heard.clear()
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(60):
         await ward.crowd.heard.wait()
 
 

@@ -33,7 +33,7 @@ _PADDING = 700
 _ROW = 2000
 """About what such a pack takes of the disk, with its share of pages that are not full."""
 _BACK_S = 5.0
-_PATIENCE_S = 20.0
+_PATIENCE_S = 40.0
 """For what has no limit in the target."""
 
 
@@ -112,7 +112,7 @@ async def _once(ward: Mortal, run: Run) -> list[str]:
     await ward.stub.open()
     failures += await _emptied(ward)
     disk.give_back()
-    failures += await _back(ward)
+    failures += await _back(ward, _BACK_S if run.long else _PATIENCE_S)
     failures += ["the gateway has ended"] if await ward.ended(0) is not None else []
     await ward.kill()
     return failures
@@ -127,11 +127,11 @@ async def _emptied(ward: Mortal) -> list[str]:
     return []
 
 
-async def _back(ward: Mortal) -> list[str]:
+async def _back(ward: Mortal, within_s: float) -> list[str]:
     links, began = await ward.crowd.links(), time.monotonic()
     while (await ward.crowd.ask(0, links[0], Lane.ROUTINE)).code != Code.CHANGED:
-        if time.monotonic() - began > _BACK_S:
-            return [f"routine is refused {_BACK_S:.0f} s after there was room again"]
+        if time.monotonic() - began > within_s:
+            return [f"routine is refused {within_s:.0f} s after there was room again"]
         await asyncio.sleep(0.05)
     return []
 

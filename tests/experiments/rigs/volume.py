@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 _SHUTDOWN = 0x8004587D
 """EXT4_IOC_SHUTDOWN, ``_IOR('X', 125, __u32)`` of <linux/ext4.h>."""
 _NO_LOG_FLUSH = struct.pack("I", 2)
-_UNMOUNT_S = 10.0
+_UNMOUNT_S = 30.0
 
 
 class Volume:
@@ -37,7 +37,22 @@ class Volume:
         os.sync()
 
     def mount(self) -> None:
-        _do("mount", *self._options, str(self._folder))
+        """Until it can be read: a mount namespace of somebody else, made meanwhile, may hold the
+        cut file system for a moment more, and the kernel gives the same one again."""
+        deadline = time.monotonic() + _UNMOUNT_S
+        while True:
+            _do("mount", *self._options, str(self._folder))
+            try:
+                for file in self._folder.iterdir():
+                    if file.is_file():
+                        file.read_bytes()
+            except OSError:
+                self.unmount()
+                if time.monotonic() > deadline:
+                    raise
+                time.sleep(0.05)
+            else:
+                return
 
     def unmount(self) -> None:
         """Once nobody uses it any more: the kernel lets go of a killed process's files late."""

@@ -146,9 +146,13 @@ class _Nurse:
         )
 
 
-def _case(folder: Path, at: int, seed: int) -> tuple[list[str], Disk, bool]:
+def _case(memory: Path, at: int, seed: int) -> tuple[list[str], Disk, bool]:
     """Operation ``at`` fails (0: none). What is wrong, the disk, and whether anybody was told."""
-    path = folder / f"outbox-{at}-{seed}.db"
+    with tempfile.TemporaryDirectory(dir=memory) as folder:
+        return _in(Path(folder) / "outbox.db", at, seed)
+
+
+def _in(path: Path, at: int, seed: int) -> tuple[list[str], Disk, bool]:
     disk = Disk(lambda kind, name, n: n == at, cut=False)
     with in_place(disk, checkpoint_pages=40) as connect:
         nurse = _Nurse(path, connect, seed)
@@ -181,12 +185,12 @@ def _run(run: Run) -> Found:
     failures: list[str] = []
     kept_quiet = 0
     memory = MEMORY if MEMORY.is_dir() else run.folder
-    with tempfile.TemporaryDirectory(dir=memory) as name, _planted(run.fault):
-        _, disk, _ = _case(Path(name), 0, run.seed)
+    with _planted(run.fault):
+        _, disk, _ = _case(memory, 0, run.seed)
         operations = disk.operations
         for n in range(run.runs):
             at = 1 + (n * operations // run.runs if run.runs < operations else n % operations)
-            wrong, disk, told = _case(Path(name), at, run.seed + n // operations)
+            wrong, disk, told = _case(memory, at, run.seed + n // operations)
             kept_quiet += not told
             failures += [f"operation {at}, {disk.failed[0]}: {one}" for one in wrong[:1]]
             run.progress(n + 1)

@@ -21,7 +21,7 @@ from gateway.telemetry import log
 from tests.acceptance.ward import until
 from tests.experiments import Experiment, Found, Run, register
 from tests.experiments.rigs.flood import Spoofer, addresses, flood, log_lines, spoofer
-from tests.experiments.rigs.hostile import attacked, described
+from tests.experiments.rigs.hostile import DEVICES, attacked, described
 from tests.experiments.rigs.puppet import HELLO_VERIFY_REQUEST, SERVER_HELLO_DONE, Puppet, record
 from tests.integration.peer import KEY
 
@@ -77,7 +77,7 @@ class _Causes:
         number = iter(range(count))
         self._handshakes(
             count,
-            lambda: Puppet(self._chance, identity=b"d%d" % (1000 + next(number) % 900), key=KEY),
+            lambda: Puppet(self._chance, identity=b"d%d" % (next(number) % DEVICES), key=KEY),
             lambda puppet: [*puppet.flight(), puppet.protect(ALERT, b"\1\0")],
         )
 

@@ -12,6 +12,7 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from gateway.clock import SystemClock
 from tests.acceptance.ward import a_ward, until
 from tests.experiments import Experiment, Found, Run, register
 from tests.experiments.rigs import sandbox
@@ -72,6 +73,7 @@ def _tries(ward: Ward, unit: Path, *, workers: int, works: bool) -> dict[str, st
     if works:
         assert ward.post(device, "v", _PACK) == _CHANGED
         ward.delivered()
+        assert ward.status()["clock"]["synchronised"] == SystemClock().synchronised()
         ward.assert_no_bugs()
     assert ward.stop_gateway() == 0
     found: dict[str, str] = json.loads(told.read_text())

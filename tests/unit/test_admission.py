@@ -39,6 +39,8 @@ if TYPE_CHECKING:
 NOW = "2026-11-21T05:00:00Z"
 LATER = "9999-01-01T00:00:00Z"
 KEY = b"sixteen bytes ok"
+_TOLD_S = 1.0
+"""When a node with a wrong key is told so, in seconds after its last flight."""
 WALL = time.time()
 
 
@@ -84,15 +86,20 @@ class Bench:
 
     def connect(self, factory: ClientFactory, number: int = 1, *, trips: int = 4) -> None:
         """Raises DtlsError when it is refused."""
-        address = Address(0, ("192.0.2.1", number))
+        address = Address(0, ("192.0.2.1", 40_000 + number))
         client = Client(factory, mtu=1232, now=0.0)
         for _ in range(trips):
             for datagram in client.outgoing:
                 self.server.receive(datagram, address, 0.0)
             client.outgoing = []
-            sent, self.server.outgoing = self.server.outgoing, []
-            for datagram, _ in sent:
-                client.receive(datagram, 0.0)
+            self._answer(client)
+        self.server.sweep(_TOLD_S)
+        self._answer(client)
+
+    def _answer(self, client: Client) -> None:
+        sent, self.server.outgoing = self.server.outgoing, []
+        for datagram, _ in sent:
+            client.receive(datagram, 0.0)
 
     def connected(self) -> list[str]:
         return sorted(one.endpoint.device for one in self.server.associations())

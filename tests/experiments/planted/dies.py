@@ -1,7 +1,7 @@
 """No fault: the gateway kills itself at a place and time that ``DIES_AT`` names, ``PLACE:N``.
 
-At the N-th time that it comes by. Places: ``received``, ``before_commit``, ``committed``,
-``checkpoint``, ``uploading``, ``uploaded``.
+It dies at the N-th time that it comes by. Places: ``received``, ``before_commit``, ``committed``,
+``checkpoint``, ``uploading``, ``uploaded``. ``DIES_WITH`` names a fault that is planted besides.
 """
 
 from __future__ import annotations
@@ -9,10 +9,12 @@ from __future__ import annotations
 import asyncio
 import os
 import random
+import runpy
 import signal
 import sys
 import threading
 import time
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from gateway.cli import main
@@ -23,12 +25,13 @@ from gateway.sinks.cloud import CloudSink
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
-    from pathlib import Path
 
     from gateway.outbox.connection import Connection
     from gateway.outbox.entry import Entry
     from gateway.sinks import Outcome
 
+if "DIES_WITH" in os.environ:
+    runpy.run_path(str(Path(__file__).with_name(f"{os.environ['DIES_WITH']}.py")))
 _PLACE, _, _N = os.environ["DIES_AT"].partition(":")
 _left = int(_N)
 _receive, _commit, _deliver, _configure = (
@@ -39,6 +42,8 @@ _receive, _commit, _deliver, _configure = (
 )
 _COMMIT_S = 0.002
 """About what a transaction with a checkpoint takes."""
+_TOLD_S = 0.05
+"""Time for an answer that does not wait for the commit to reach its node."""
 
 
 def _here(place: str) -> bool:
@@ -66,6 +71,7 @@ def _receiving(self: Driver, burst: Any, now: float, wall: float) -> None:
 
 def _committing(self: Store) -> None:
     if _here("before_commit"):
+        time.sleep(_TOLD_S)
         _die()
     if _here("checkpoint"):
         threading.Thread(target=_die_soon).start()

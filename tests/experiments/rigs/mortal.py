@@ -70,12 +70,9 @@ class Mortal(Ward):
         await self.bury()
 
     async def bury(self) -> None:
-        """It has ended: what its nodes had with it is gone, and its streams."""
+        """It has ended: what its nodes had with it is gone."""
         await self.crowd.stop()
         await self.close_links()
-        assert self.gateway is not None
-        assert self.gateway.stdout is not None
-        self.gateway.stdout.close()
 
     async def verdict(self) -> list[str]:
         """Let a last gateway deliver everything: what is wrong then."""

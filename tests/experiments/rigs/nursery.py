@@ -47,6 +47,7 @@ class Born:
     def _ended(self, timeout: float | None) -> int | None:
         if self.returncode is None and select.select([self._end], [], [], timeout)[0]:
             os.close(self._end)
+            self.stdout.close()
             self.returncode = self._nursery.reap(self.pid)
         return self.returncode
 

@@ -37,6 +37,8 @@ _ROOM: Final = socket.CMSG_SPACE(12)
 _AT_ONCE: Final = 2000
 """Datagrams before answers are looked at and the gateway is asked how far it is. Asking costs it
 more than a datagram, and memory until the garbage collector's next turn."""
+_PACE: Final = 20
+"""Datagrams together, of so many a second: many at once would be another flood."""
 _AHEAD: Final = 4000
 """Datagrams that the gateway may be behind: its socket holds them without a loss."""
 
@@ -195,9 +197,8 @@ def flood(
         size += len(datagram)
         if sent % _AT_ONCE == 0:
             until(lambda: behind() < _AHEAD)
-            early = began + sent / per_s - time.monotonic() if per_s else 0.0
-            if early > 0:
-                time.sleep(early)
+        if per_s and sent % _PACE == 0:
+            time.sleep(max(0.0, began + sent / per_s - time.monotonic()))
     deadline = time.monotonic() + WITHIN_S
     while behind() > 0 and time.monotonic() < deadline:
         time.sleep(0.002)

@@ -318,13 +318,16 @@ def _end(process: subprocess.Popen[bytes], number: signal.Signals) -> int:
 
 def _free_port_base() -> int:
     """Four ports in a row below the range that the kernel gives to clients."""
-    first = 20_000 + os.getpid() * 8 % 10_000
+    # Apart from those of tests beside this one: their processes have the next numbers.
+    first = 20_000 + os.getpid() * 80 % 10_000
     for base in (*range(first, 32_000, 8), *range(20_000, first, 8)):
         with contextlib.ExitStack() as stack:
             try:
                 datagrams, streams = socket.SOCK_DGRAM, socket.SOCK_STREAM
                 for offset, kind in ((0, datagrams), (2, streams), (3, streams)):
                     one = stack.enter_context(socket.socket(socket.AF_INET, kind))
+                    if kind is streams:  # what is left of an earlier ward's connections
+                        one.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
                     one.bind(("127.0.0.1", base + offset))
             except OSError:
                 continue

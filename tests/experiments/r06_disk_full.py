@@ -33,6 +33,8 @@ _PADDING = 700
 _ROW = 2000
 """About what such a pack takes of the disk, with its share of pages that are not full."""
 _BACK_S = 5.0
+_VAIN_S = 2.0
+"""Where a fault is planted."""
 _PATIENCE_S = 40.0
 """For what has no limit in the target."""
 
@@ -122,7 +124,7 @@ async def _emptied(ward: Mortal) -> list[str]:
     def empty() -> bool:
         return not ward.waiting("emergency") and not ward.waiting("routine")
 
-    if await _within(empty, _BACK_S if ward.planted else _PATIENCE_S) is None:
+    if await _within(empty, _VAIN_S if ward.planted else _PATIENCE_S) is None:
         return ["what is delivered cannot be deleted on the full disk"]
     return []
 

@@ -93,6 +93,23 @@ def show(shown: dict[str, Any]) -> None:
     print(flush=True)
 
 
+def table(rows: list[dict[str, Any]]) -> str:
+    """All rows together, in Markdown."""
+    lines = [
+        "| | experiment | target | runs | result | planted faults |",
+        "|---|---|---|---|---|---|",
+    ]
+    for one in rows:
+        faults = ", ".join(
+            f"{name}: {'found' if said.startswith('found') else said}"
+            for name, said in one["faults"].items()
+        )
+        result = "; ".join(part for part in (one["result"], one.get("figures")) if part)
+        cells = (one["id"], one["experiment"], one["target"], one["runs"], result, faults)
+        lines.append("| " + " | ".join(str(cell).replace("|", "\\|") for cell in cells) + " |")
+    return "\n".join(lines)
+
+
 def main() -> int:
     """The exit code: 0 if every target was met and every planted fault found."""
     load_all()
@@ -119,6 +136,8 @@ def main() -> int:
         show(rows[-1])
         if args.json is not None:
             args.json.write_text(json.dumps(rows, indent=1))
+    if len(rows) > 1:
+        print(table(rows))
     return 0 if all(one["ok"] is not False for one in rows) else 1
 
 

@@ -85,6 +85,8 @@ def _welcome(args: argparse.Namespace, ward: Ward) -> None:
     print(f"  {ward.folder}\n")
     print(f"  nodes         coaps://127.0.0.1:{ward.ports.coaps}")
     print(f"  cloud store   https://127.0.0.1:{ward.ports.cloud} (client certificate required)")
+    print(f"  monitoring    http://127.0.0.1:{ward.ports.console}/metrics and /readyz;")
+    print("                  the token is in state/console.token")
     print(f"  read along    ward-gateway --config {ward.folder}/gateway.toml \\")
     print("                  read --as alarm-centre --follow\n")
     first = ward.nodes[0].id

@@ -102,15 +102,9 @@ class _Stopped:
             return shown_envelopes(store.envelopes.get([bytes.fromhex(one) for one in epochs]))
 
     def retry(self, outbox: int, numbers: Sequence[int]) -> int:
-        wanted = set(numbers)
         with offline(self._path(outbox)) as store:
-            found = [
-                letter
-                for letter in store.dead_letters(-1, store.dead_rows)
-                if letter.number in wanted and letter.entry is not None
-            ]
             store.begin()
-            store.unbury(found)
+            found = store.unbury(numbers)
             store.commit()
         told("put back", outbox, numbers, len(found))
         return len(found)

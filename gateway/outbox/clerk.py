@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 
     from gateway.clock import Clock
     from gateway.cose.envelope import Envelope
-    from gateway.outbox.entry import Entry, Leased, Status
+    from gateway.outbox.entry import DeadLetter, Entry, Leased, Status
     from gateway.outbox.room import Room
     from gateway.outbox.store import Store
 
@@ -118,6 +118,7 @@ class Clerk:
             for item in writes
             if not isinstance(item, Submission)
         ]
+        self._owed += self._chores()
         firsts: dict[Lane, int] = {}
 
         def add() -> None:
@@ -233,13 +234,12 @@ class Clerk:
 
     def retry_dead(self, numbers: Sequence[int]) -> int:
         """Returns how many there were. Raises OutboxFull."""
-        wanted = set(numbers)
-        letters = [
-            letter
-            for letter in self.store.dead_letters(0, self.store.dead_rows)
-            if letter.number in wanted and letter.entry is not None
-        ]
-        self._commit(lambda: self.store.unbury(letters), Lane.EMERGENCY)
+        letters: list[DeadLetter] = []
+
+        def unbury() -> None:
+            letters[:] = self.store.unbury(numbers)
+
+        self._commit(unbury, Lane.EMERGENCY)
         for letter in letters:
             if letter.entry is not None:
                 self._leases[letter.lane].revive(letter.number, letter.entry)
@@ -277,17 +277,21 @@ class Clerk:
     def look_around(self) -> list[Lane]:
         """Nothing has come for a while: the disk may have room again, envelopes may be old.
         Returns the lanes of which more can be leased now."""
-        writes: list[Write] = []
-        now = self._clock.monotonic()
-        if now >= self._next_prune:
-            self._next_prune = now + _PRUNE_S
-            before_ms = self._now_ms() - _ENVELOPES_KEPT_MS
-            writes.append(Change(lambda store: store.prune_envelopes(before_ms)))
-        if writes or self._owed:
+        chores = self._chores()
+        if chores or self._owed:
             with contextlib.suppress(OutboxFull):
-                return self.write(Lane.EMERGENCY, writes)
+                return self.write(Lane.EMERGENCY, chores)
         self._count()
-        return []
+        return list(self._freed())
+
+    def _chores(self) -> list[Change]:
+        """What is due, also when there is never nothing to do."""
+        now = self._clock.monotonic()
+        if now < self._next_prune:
+            return []
+        self._next_prune = now + _PRUNE_S
+        before_ms = self._now_ms() - _ENVELOPES_KEPT_MS
+        return [Change(lambda store: store.prune_envelopes(before_ms))]
 
     def _count(self, *lanes: Lane) -> None:
         """Copy the store's figures to where the event loop reads them."""

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from gateway.errors import UsageError
 from gateway.lane import Lane
-from gateway.outbox.row import runs
+from gateway.outbox.row import LAST_NUMBER, runs
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -48,30 +48,43 @@ class Letters:
 
     async def dead_letters(self, outbox: int, after: int) -> list[dict[str, Any]]:
         """Up to :data:`PAGE` of them, see :func:`shown`. Raises UsageError: no such outbox."""
+        [after] = _numbers([after])
         return [shown(one) for one in await self._of(outbox).dead_letters(after, PAGE)]
 
     async def envelopes(self, outbox: int, epochs: Sequence[str]) -> dict[str, str]:
         """Those that are kept here: epoch in hex -> message in base64."""
-        wanted = [bytes.fromhex(epoch) for epoch in epochs]
+        try:
+            wanted = [bytes.fromhex(epoch) for epoch in epochs]
+        except (TypeError, ValueError):
+            raise UsageError("epochs: a list of names in hex") from None
         return shown_envelopes(await self._of(outbox).envelopes(Lane.ROUTINE, wanted))
 
     async def retry(self, outbox: int, numbers: Sequence[int]) -> int:
         """Back into their lanes; how many."""
-        revived = await self._of(outbox).retry_dead(numbers)
+        revived = await self._of(outbox).retry_dead(_numbers(numbers))
         told("put back", outbox, numbers, revived)
         return revived
 
     async def drop(self, outbox: int, numbers: Sequence[int]) -> int:
         """Deleted for good; how many."""
-        dropped = await self._of(outbox).drop_dead(numbers)
+        dropped = await self._of(outbox).drop_dead(_numbers(numbers))
         told("deleted", outbox, numbers, dropped)
         return dropped
 
     def _of(self, outbox: int) -> Writer:
         try:
             return self._writers()[outbox]
-        except KeyError:
+        except (KeyError, TypeError):
             raise UsageError(f"no outbox {outbox}; `outbox list` has them") from None
+
+
+def _numbers(asked: Sequence[int]) -> Sequence[int]:
+    """What SQLite would choke on must not come to the writer: its first error is its last."""
+    if not isinstance(asked, list) or not all(
+        isinstance(one, int) and abs(one) <= LAST_NUMBER for one in asked
+    ):
+        raise UsageError(f"numbers of letters: integers up to {LAST_NUMBER}")
+    return asked
 
 
 def shown(letter: DeadLetter) -> dict[str, Any]:

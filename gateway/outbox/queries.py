@@ -94,6 +94,10 @@ UNBURY = {
 DEAD = (
     f"SELECT number, lane, {_ROW}, reason, at_ms FROM dead WHERE number > ? ORDER BY number LIMIT ?"
 )
+DEAD_OF = (
+    f"SELECT number, lane, {_ROW}, reason, at_ms FROM dead "
+    "WHERE number IN (SELECT value FROM json_each(?)) ORDER BY number"
+)
 DEAD_RANGE = (
     f"SELECT number, lane, {_ROW}, reason, at_ms FROM dead "
     "WHERE number >= ? AND number <= ? ORDER BY number LIMIT ?"

@@ -265,21 +265,12 @@ class Store:
 
     def dead_letters(self, after: int, limit: int) -> list[DeadLetter]:
         """Dead letters with a number above ``after``."""
-        return [
-            DeadLetter(
-                number,
-                Lane(lane),
-                unpack(Lane(lane), row) if intact(Lane(lane), number, row) else None,
-                reason,
-                at_ms,
-            )
-            for number, lane, row, reason, at_ms in self._execute(
-                queries.DEAD, (after, limit)
-            ).fetchall()
-        ]
+        return self._letters(queries.DEAD, (after, limit))
 
-    def unbury(self, letters: Sequence[DeadLetter]) -> None:
-        """Put intact dead letters back into their lanes, under their old numbers."""
+    def unbury(self, wanted: Sequence[int]) -> list[DeadLetter]:
+        """Put those that are intact back into their lanes, under their old numbers: which."""
+        found = self._letters(queries.DEAD_OF, (json.dumps(wanted),))
+        letters = [letter for letter in found if letter.entry is not None]
         for lane in Lane:
             numbers = [letter.number for letter in letters if letter.lane is lane]
             size = self._ask(queries.DEAD_SIZE, (json.dumps(numbers),))
@@ -290,6 +281,7 @@ class Store:
             self.rows[lane] += moved
             self.sizes[lane] += size + moved * CELL_BYTES
         self.drop_dead([letter.number for letter in letters])
+        return letters
 
     def drop_dead(self, numbers: Sequence[int]) -> int:
         """Delete dead letters for good; how many."""
@@ -299,6 +291,14 @@ class Store:
         self.dead_rows -= dropped
         self.dead_size -= size + dropped * CELL_BYTES
         return dropped
+
+    def _letters(self, sql: str, parameters: Sequence[object]) -> list[DeadLetter]:
+        found = []
+        for number, name, row, reason, at_ms in self._execute(sql, parameters).fetchall():
+            lane = Lane(name)
+            entry = unpack(lane, row) if intact(lane, number, row) else None
+            found.append(DeadLetter(number, lane, entry, reason, at_ms))
+        return found
 
     # --- salvage
 

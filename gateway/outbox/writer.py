@@ -163,7 +163,14 @@ class Writer:
 
         Leases live in memory: a restart hands everything out again.
         """
-        return await self._ask(lane, lambda clerk: clerk.lease(lane, limit, max_bytes, now))
+        ask = self._ask(lane, lambda clerk: clerk.lease(lane, limit, max_bytes, now))
+        asked = asyncio.ensure_future(ask)
+        try:
+            return await asyncio.shield(asked)
+        except asyncio.CancelledError:
+            # What nobody waits for would be out until the next start.
+            self.settle(lane, retry=[(leased.number, now) for leased in await asked])
+            raise
 
     def settle(
         self,
@@ -174,8 +181,7 @@ class Writer:
         dead: Sequence[tuple[int, str]] = (),
     ) -> None:
         """Give leased entries back, by number: delivered, to be tried again from a monotonic
-        time on, or dead with the sink's words. One transaction; before any later lease.
-        """
+        time on, or dead with the sink's words. One transaction; before any later lease."""
         self._put(lane, Settlement(done, retry, dead))
 
     async def envelopes(self, lane: Lane, epochs: Sequence[bytes]) -> list[StoredEnvelope]:
@@ -212,9 +218,8 @@ class Writer:
         return await self._ask(Lane.ROUTINE, lambda clerk: clerk.drop_dead(numbers))
 
     async def flush(self, lanes: Iterable[Lane] = Lane) -> None:
-        """Returns when everything queued before in these lanes is committed. A round trip through
-        the thread: with the emergency lane alone, which no backlog holds up, a watchdog's.
-        """
+        """Returns when everything queued before in these lanes is committed. With the emergency
+        lane alone, which no backlog holds up: the watchdog's round trip through the thread."""
         for lane in lanes:
             await self._ask(lane, lambda clerk: None)
 
@@ -258,11 +263,9 @@ class Writer:
         for lane in woken:
             self._woken[lane].set()
         for future, answer in answers:
-            if future.done():
-                continue
-            if isinstance(answer, OutboxFull):
+            if isinstance(answer, OutboxFull) and not future.done():
                 future.set_exception(answer)
-            else:
+            elif not future.done():
                 future.set_result(answer)
         if tokens:
             self._on_committed(tokens)

@@ -160,6 +160,37 @@ async def test_what_is_delivered_is_deleted_as_soon_as_there_is_room(
     assert running.failures == []
 
 
+class Cramped(Limited):
+    """Deletes find room before inserts do."""
+
+    def execute(self, sql: str, parameters: Sequence[object] = (), /) -> Cursor:
+        if sql.startswith("INSERT INTO emergency"):
+            raise _no_room()
+        return super().execute(sql, parameters)
+
+
+async def test_a_pump_that_was_told_of_nothing_hears_when_a_refusal_made_room(
+    start: Start, make_entry: Make, tmp_path: Path
+) -> None:
+    disk = Crammed(tmp_path / "outbox.db")
+    running = await start(
+        open_store=lambda path: Store(path, connect=lambda at: Cramped(disk, connect(at)))
+    )
+    writer = running.writer
+    writer.submit([make_entry() for _ in range(2)], [], 1)
+    [first] = await writer.lease(Lane.ROUTINE, 1, EVERYTHING, now=0.0)
+    disk.full = True
+    writer.settle(Lane.ROUTINE, done=[first.number])
+    assert await rows(writer, Lane.ROUTINE) == []
+    writer.woken(Lane.ROUTINE).clear()
+    disk.full = False
+    writer.submit([make_entry(Lane.EMERGENCY)], [], "refused")
+    async with asyncio.timeout(10):
+        await writer.woken(Lane.ROUTINE).wait()
+    assert running.refused == ["refused"]
+    assert len(await rows(writer, Lane.ROUTINE)) == 1
+
+
 async def test_a_question_that_needs_room_is_refused(
     start: Start, make_entry: Make, tmp_path: Path
 ) -> None:

@@ -237,7 +237,7 @@ def test_a_dead_letter_keeps_the_words_and_comes_back_as_it_was(
     assert store.rows[Lane.ROUTINE] == 2
     assert store.size == size, "a dead letter still takes its room"
     store.begin()
-    store.unbury([letter])
+    assert store.unbury([letter.number, 77]) == [letter]
     store.commit()
     assert waiting(store, Lane.ROUTINE) == list(enumerate(entries, 1))
     assert (store.dead_rows, store.dead_size, store.size) == (0, 0, size)

@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from gateway.clock import Clock
     from gateway.outbox.connection import Connection, Cursor
     from gateway.outbox.entry import Entry, Leased
-    from tests.unit.outbox.conftest import Running
+    from tests.unit.outbox.conftest import FakeClock, Running
 
     Make = Callable[..., Entry]
     Start = Callable[..., Awaitable[Running]]
@@ -419,3 +419,39 @@ async def test_another_quota_counts_from_the_next_entry_on(start: Start) -> None
     assert writer.status().max_bytes == 100
     writer.resize(Config())
     writer.check_room(Lane.ROUTINE, 100)
+
+
+async def test_what_nobody_waits_for_any_more_is_leased_by_the_next(
+    start: Start, make_entry: Make
+) -> None:
+    """As when a reload replaces a pump that stands behind a slow disk."""
+    gate = Gate("INSERT INTO routine")
+    running = await start(open_store=lambda path: Store(path, connect=gate.connect))
+    entry = make_entry()
+    running.writer.submit([entry], [], 1)
+    assert await asyncio.to_thread(gate.reached.wait, 10)
+    given_up = asyncio.create_task(lease(running.writer, Lane.ROUTINE))
+    await asyncio.sleep(0)
+    given_up.cancel()
+    await asyncio.sleep(0)
+    gate.opened.set()
+    with pytest.raises(asyncio.CancelledError):
+        await given_up
+    [leased] = await lease(running.writer, Lane.ROUTINE)
+    assert leased.entry == entry
+
+
+async def test_envelopes_are_pruned_while_it_is_never_idle(
+    start: Start, make_entry: Make, clock: FakeClock
+) -> None:
+    running = await start()
+    writer = running.writer
+    envelope = Envelope(b"e" * 16, "gw", b"p" * 16, Lane.ROUTINE, 1, (), b"message")
+    writer.submit([], [envelope], 1)
+    await writer.flush()
+    clock.now += 3601.0
+    for _ in range(2):  # the first finds which are old
+        writer.submit([make_entry()], [], 2)
+        await writer.flush()
+        clock.now += 3601.0
+    assert await writer.envelopes(Lane.ROUTINE, [envelope.epoch]) == []

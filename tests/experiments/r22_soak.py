@@ -7,6 +7,7 @@ import time
 from statistics import linear_regression
 from typing import TYPE_CHECKING, NamedTuple
 
+from gateway import control
 from gateway.lane import Lane
 from gateway.recent_keys import RECENT
 from tests.acceptance.ward import a_ward
@@ -78,6 +79,7 @@ class _Soak:
         run, bracelets = self._run, self._bracelets
         seconds = _FAULT_S if run.fault else 60 * run.runs
         self._ward.start_gateway()
+        self._await_rest()
         before = self._now(0)
         await self._stub.open()
         await bracelets.connect()
@@ -121,6 +123,12 @@ class _Soak:
         elif self._away and not now_away:
             await self._stub.open()
         self._away = now_away
+
+    def _await_rest(self) -> None:
+        """Both pumps have asked the outbox in vain and wait: until then some tasks are not there.
+        These questions stand behind theirs."""
+        control.ask(self._ward.state, "ping")
+        control.ask(self._ward.state, "dead_letters", outbox=0, after=0)
 
     def _sample(self, second: int) -> None:
         self._samples.append(self._now(second))

@@ -84,7 +84,7 @@ def _until_delivered(server: Running, state: Path, number: int, *, quick: bool) 
         associations=ingest.ASSOCIATIONS,
         in_flight=ingest.IN_FLIGHT,
         seconds=seconds * (0.1 if quick else 1.0),
-        expected=_MOST_PER_S,
+        expected=measure.QUICK_PER_S if quick else _MOST_PER_S,
         boot=number + 2,
     ) as load:
         before, began = server.cpu(), time.time()

@@ -25,6 +25,10 @@ WARM_UP = -1
 """The number of the round that does not count."""
 
 
+QUICK_PER_S = 10_000.0
+"""Requests that a quick round prepares for each second: it ends early when they are used up."""
+
+
 class Failed(Exception):
     """A server could not be measured."""
 

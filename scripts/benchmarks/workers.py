@@ -28,7 +28,7 @@ def run(options: Options) -> dict[str, Any]:
             made = stack.enter_context(ours.ward())
             one = stack.enter_context(made.gateway(COAP__WORKERS=str(count)))
             running.append(one._replace(name=f"workers = {count}"))
-        rows = measure.rounds(running, turns.once, options.rounds, {})
+        rows = measure.rounds(running, turns.once, options.rounds, {}, warm_up=not options.quick)
     return {"servers": {one.name: summary(one, rows[one.name]) for one in running}}
 
 

@@ -64,6 +64,7 @@ PURE = [
     "gateway.dtls.handshake",
     "gateway.dtls.hosts",
     "gateway.dtls.records",
+    "gateway.dtls.refused",
     "gateway.dtls.server",
     "gateway.workers.totals",
     "gateway.workers.wire",

@@ -29,6 +29,9 @@ SLOT_S: Final = 30.0
 
 _SALT_LENGTH: Final = 8
 _COOKIE_LENGTH: Final = 32
+_LAST_RECORD: Final = (1 << 48) - (1 << 16)
+"""Our own records are numbered from the hello's on (RFC 6347 section 4.2.1), must not wrap (section
+4.1), and are some hundred with all repetitions. A client that begins at 0 never comes so far."""
 _HANDSHAKE_HEADER_LENGTH: Final = 12
 
 
@@ -70,6 +73,8 @@ def decode_client_hello_untrusted(datagram: bytes) -> ClientHello:
     content_type, version, number, length = HEADER.unpack_from(datagram)
     if content_type != HANDSHAKE or number >> 48 != 0 or version not in (DTLS_1_0, DTLS_1_2):
         raise DtlsError("not an initial DTLS handshake record")
+    if number > _LAST_RECORD:
+        raise DtlsError("no record numbers would be left for the handshake")
     record = datagram[HEADER_LENGTH : HEADER_LENGTH + length]
     if len(record) != length or length < _HANDSHAKE_HEADER_LENGTH or record[0] != CLIENT_HELLO:
         raise DtlsError("not a whole ClientHello record")

@@ -66,6 +66,12 @@ _DOUBT_S: Final = 1.0
 _MESSAGE_HEADER: Final = 12
 _EARLY_RECORDS: Final = 4
 _HELD_RECORDS: Final = 2
+_LONGEST_KEPT: Final = 4096
+"""Bytes of a record that is kept for later: whoever has a cookie may send such, up to 64 KiB each.
+What is lost by it comes again."""
+_FED: Final = 8
+"""Records of the peer's key before the handshake is done: its Finished, and alerts. OpenSSL would
+keep a hundred of 16 KiB until the ChangeCipherSpec comes."""
 _DECRYPT_ERROR: Final = bytes((2, 51))
 """fatal, decrypt_error (RFC 5246 section 7.2)."""
 
@@ -127,6 +133,8 @@ class Handshake:
         clear: list[bytes] = []
         for record in islice(split_untrusted(datagram), _RECORDS):
             content_type, protected = record[0], record[3:5] == b"\0\1"
+            if protected and len(record) > _LONGEST_KEPT:
+                continue
             if content_type == APPLICATION_DATA:
                 if protected and len(self.early) < _EARLY_RECORDS:
                     self.early.append(record)
@@ -233,6 +241,8 @@ class Handshake:
             if opener is not None and not _authentic(record, opener):
                 if self._doubt is None:
                     self._doubt = now
+                continue
+            if len(self._consumed) >= _FED:
                 continue
             self._consumed.append(int.from_bytes(record[5:11], "big"))
             out += self._feed(record, now)

@@ -23,8 +23,18 @@ FAILURES: Final = 64
 FAILURES_PER_S: Final = 16.0
 """And from then on. 0.5 % of a core; a node behind the same router gets one of these turns."""
 
+_TURN_S: Final = 1.0 / FAILURES_PER_S
+
 HOSTS: Final = 1024
 """Whose failures are remembered; about 200 bytes each."""
+
+
+class _Bucket(NamedTuple):
+    tokens: float
+    since: float
+    """Monotonic seconds of the last failure, when ``tokens`` were left."""
+    turn: float
+    """When the host may begin another handshake, whatever is left."""
 
 
 class Networks(NamedTuple):
@@ -69,35 +79,48 @@ def oldest_of_the_busiest(waiting: Iterable[tuple[Path, Networks]]) -> Path:
 
 
 class Failures:
-    """A token bucket for each host whose handshakes fail: whoever has none left has to wait.
+    """A token bucket for each host whose handshakes fail: whoever has none left has to take turns.
 
     Failures count, not attempts: as many nodes as there are may come at once after a power cut.
     """
 
     def __init__(self) -> None:
-        self._buckets: dict[str, tuple[float, float]] = {}
+        self._buckets: dict[str, _Bucket] = {}
 
     def add(self, host: str, now: float) -> None:
         """A handshake of this host has failed."""
         tokens = max(0.0, self._tokens(host, now) - 1.0)
-        if self._buckets.pop(host, None) is None and len(self._buckets) >= HOSTS:
+        known = self._buckets.pop(host, None)
+        if known is None and len(self._buckets) >= HOSTS:
             # Forgetting a bucket fills it: nobody is refused for it.
             del self._buckets[next(iter(self._buckets))]
-        self._buckets[host] = (tokens, now)
+        self._buckets[host] = _Bucket(tokens, now, (now + _TURN_S) if known is None else known.turn)
 
-    def too_many(self, host: str, under_way: int, now: float) -> bool:
-        """Whether a new handshake of this host has to wait. Those ``under_way`` may fail, too."""
-        return host in self._buckets and self._tokens(host, now) < 1.0 + under_way
+    def may_begin(self, host: str, under_way: int, now: float) -> bool:
+        """Whether a new handshake of this host may begin now. Those ``under_way`` may fail, too.
+
+        FAILURES_PER_S may always: with 64 handshakes that it leaves half open, and a failure now
+        and then, one machine would shut out all others of its host.
+        """
+        bucket = self._buckets.get(host)
+        if bucket is None:
+            return True
+        if now < bucket.turn and self._tokens(host, now) < 1.0 + under_way:
+            return False
+        self._buckets[host] = bucket._replace(turn=now + _TURN_S)
+        return True
 
     def sweep(self, now: float) -> None:
         """Forget those who may fail as often as anybody again."""
         full = now - FAILURES / FAILURES_PER_S
-        for host in [host for host, (_, since) in self._buckets.items() if since < full]:
+        for host in [host for host, one in self._buckets.items() if one.since < full]:
             del self._buckets[host]
 
     def __len__(self) -> int:
         return len(self._buckets)
 
     def _tokens(self, host: str, now: float) -> float:
-        tokens, since = self._buckets.get(host, (float(FAILURES), now))
-        return min(float(FAILURES), tokens + (now - since) * FAILURES_PER_S)
+        bucket = self._buckets.get(host)
+        if bucket is None:
+            return float(FAILURES)
+        return min(float(FAILURES), bucket.tokens + (now - bucket.since) * FAILURES_PER_S)

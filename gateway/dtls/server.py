@@ -35,6 +35,7 @@ from gateway.dtls.records import (
     HEADER,
     split_untrusted,
 )
+from gateway.dtls.refused import DECRYPT_ERROR, Refused, reason
 from gateway.errors import DtlsError
 
 if TYPE_CHECKING:
@@ -52,19 +53,6 @@ EVENTS: Final = 4096
 caller does not hear of it keeps."""
 _PROTOCOL_VERSION: Final = bytes((2, 70))
 """fatal, protocol_version (RFC 5246 section 7.2.2)."""
-
-_REFUSALS: Final = {
-    42: "certificate refused, bad_certificate",
-    43: "certificate refused, unsupported_certificate",
-    44: "certificate refused, certificate_revoked",
-    45: "certificate refused, certificate_expired",
-    46: "certificate refused, certificate_unknown",
-    48: "certificate refused, unknown_ca",
-    51: "unknown identity or wrong key",
-}
-"""By the alert that is sent (RFC 5246 section 7.2.2)."""
-_WORDS: Final = 80
-"""Characters of a reason that are kept."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -94,14 +82,6 @@ class Event(NamedTuple):
     change: Change
     association: Association
     why: str
-
-
-class Refused(NamedTuple):
-    """Handshakes that were refused for one reason, for whoever looks after the ward."""
-
-    times: int
-    last: str
-    """Whose it was that came last, in words. A peer may have chosen some of them."""
 
 
 class EngineFactory(Protocol):
@@ -201,12 +181,17 @@ class Server:
             return
         within = networks(path.address[0])
         under_way = sum(one.networks.host == within.host for one in self._pending.values())
-        if path not in self._associations and self._failures.too_many(within.host, under_way, now):
+        known = path in self._associations
+        if not known and not self._failures.may_begin(within.host, under_way, now):
             # No answer: the hello comes again, less and less often.
             self._refuse("too many failures of one host", f"somebody at {path.address[0]}")
             return
-        if pending is None and len(self._pending) >= HALF_OPEN:
-            self._evict_half_open(now)
+        if pending is not None:
+            self._give_up(path, now)
+        elif len(self._pending) >= HALF_OPEN:
+            self.counts["half_open_evicted"] += 1
+            busiest = ((at, one.networks) for at, one in self._pending.items())
+            self._give_up(oldest_of_the_busiest(busiest), now)
         handshake = Handshake(
             self._engines.engine(self._config.mtu),
             server=True,
@@ -214,32 +199,27 @@ class Server:
             mtu=self._config.mtu,
             now=now,
         )
-        self._pending.pop(path, None)
         self._pending[path] = _Pending(handshake, hello.rest, within)
         self._advance(handshake, datagram, path, now)
 
-    def _evict_half_open(self, now: float) -> None:
-        """Make room. A handshake with a wrong key that has not been told so yet has failed."""
-        path = oldest_of_the_busiest((at, one.networks) for at, one in self._pending.items())
-        pending = self._pending.pop(path)
-        self.counts["half_open_evicted"] += 1
-        if pending.handshake.doubtful():
-            self._failures.add(pending.networks.host, now)
+    def _give_up(self, path: Path, now: float) -> None:
+        """Make room. One with a wrong key that has not been told so yet has failed."""
+        if self._pending[path].handshake.doubtful():
+            self._failed(path, DECRYPT_ERROR, "", now)
+        else:
+            del self._pending[path]
 
-    def _failed(self, path: Path, over: HandshakeOver, now: float) -> None:
+    def _failed(self, path: Path, alert: int | None, why: str, now: float) -> None:
         pending = self._pending.pop(path)
-        self._send(over.datagrams, path)
         self.counts["handshakes_failed"] += 1
         self._failures.add(pending.networks.host, now)
         who = pending.handshake.device() or "somebody"
-        reason = _REFUSALS.get(over.alert or 0)
-        if reason is None:
-            reason, who = "handshake failed", f"{who}, {str(over)[:_WORDS]},"
-        self._refuse(reason, f"{who} at {path.address[0]}")
+        because, more = reason(alert, why)
+        self._refuse(because, f"{who}{more} at {path.address[0]}")
 
-    def _refuse(self, reason: str, last: str) -> None:
-        before = self.refused.get(reason)
-        self.refused[reason] = Refused(1 if before is None else before.times + 1, last)
+    def _refuse(self, because: str, last: str) -> None:
+        before = self.refused.get(because)
+        self.refused[because] = Refused(1 if before is None else before.times + 1, last)
 
     def _advance(
         self, handshake: Handshake, datagram: bytes, path: Path, now: float
@@ -247,7 +227,8 @@ class Server:
         try:
             self._send(handshake.receive_untrusted(datagram, now), path)
         except HandshakeOver as over:
-            self._failed(path, over, now)
+            self._send(over.datagrams, path)
+            self._failed(path, over.alert, str(over), now)
             return None
         if not handshake.done():
             return None
@@ -309,7 +290,8 @@ class Server:
             try:
                 self._send(pending.handshake.handle_timer(now), path)
             except HandshakeOver as over:
-                self._failed(path, over, now)
+                self._send(over.datagrams, path)
+                self._failed(path, over.alert, str(over), now)
         self._failures.sweep(now)
         oldest = now - self._config.idle_timeout_s
         for association in [one for one in self._associations.values() if one.heard < oldest]:

@@ -174,12 +174,13 @@ def test_a_record_twice_or_changed(peer: Peer) -> None:
 
 
 def test_an_unknown_identity_looks_like_a_wrong_key(running: Running, stranger: Peer) -> None:
-    """The same alert, byte for byte, so that nobody can list the devices; then the right key."""
+    """The same alert, so that nobody can list the devices; then the right key. Only its number
+    counts the flights that were repeated before."""
     refusals = []
     for identity, key in (("nobody", KEY), (stranger.device, b"another-key-here"), ("", KEY)):
         with pytest.raises(DtlsError):
             stranger.shake_hands(key, identity)
-        refusals.append(stranger.refusal)
+        refusals.append(stranger.refusal[:5] + stranger.refusal[11:])
     assert len(set(refusals)) == 1
     assert refusals[0][:3] + refusals[0][-2:] == b"\x15\xfe\xfd\x02\x33"
     stranger.shake_hands()

@@ -12,7 +12,14 @@ from gateway.dtls.association import Path
 from gateway.dtls.engines.openssl import HandshakeError, OpensslEngine, psk_suites
 from gateway.dtls.handshake import DEADLINE_S, HandshakeOver
 from gateway.dtls.hosts import FAILURES
-from gateway.dtls.records import HANDSHAKE, Protector, split_untrusted
+from gateway.dtls.records import (
+    APPLICATION_DATA,
+    DTLS_1_2,
+    HANDSHAKE,
+    HEADER,
+    Protector,
+    split_untrusted,
+)
 from gateway.dtls.server import HALF_OPEN, Change, Config
 from gateway.errors import DtlsError
 
@@ -134,6 +141,56 @@ def test_a_host_whose_handshakes_fail_has_to_wait(world) -> None:
     waiting.shake_hands()
     assert len(world.server.associations()) == 2
     assert world.server.refused["too many failures of one host"][0] == 1
+
+
+def test_half_open_handshakes_of_a_host_do_not_keep_a_node_of_it_out(world) -> None:
+    refused(world, 0, now=0.0)
+    world.server.sweep(1.0)
+    for n in range(1, FAILURES + 2):
+        idle = world.link(n, now=1.0 + n / 100)
+        idle.to_server()
+        idle.to_client()
+        idle.to_server()
+    assert world.server.half_open() >= FAILURES - 1
+    node = world.link(1000, now=3.0)
+    node.shake_hands()
+    assert node.association is not None
+
+
+def test_a_wrong_key_has_failed_also_when_its_host_begins_anew_at_once(world) -> None:
+    for _ in range(FAILURES):
+        refused(world, 1, now=0.0)
+    assert world.server.counts["handshakes_failed"] == FAILURES - 1
+    assert world.server.refused["unknown identity or wrong key"][0] == FAILURES - 1
+
+
+@pytest.mark.parametrize("left", range(1, 12))
+def test_record_numbers_that_come_to_an_end_begin_no_handshake(world, left) -> None:
+    """The server counts on from the number of the hello, in each repetition too."""
+    link = world.link()
+    link.to_server()
+    link.to_client()
+    (hello,) = link.client.outgoing
+    link.deliver(hello[:5] + ((1 << 48) - left).to_bytes(6, "big") + hello[11:])
+    for second in range(31):
+        world.server.sweep(float(second))
+    assert world.server.half_open() == 0
+
+
+def test_a_handshake_keeps_little_of_what_comes_too_early(world) -> None:
+    link = world.link()
+    for _ in range(2):
+        link.to_server()
+        link.to_client()
+    (pending,) = world.server._pending.values()
+    for content_type in (HANDSHAKE, APPLICATION_DATA):
+        for n in range(20):
+            header = HEADER.pack(content_type, DTLS_1_2, 1 << 48 | n, 60_000)
+            link.deliver(header + bytes(60_000))
+            link.deliver(HEADER.pack(content_type, DTLS_1_2, 1 << 48 | n, 1000) + bytes(1000))
+    kept = pending.handshake.early + pending.handshake._held
+    assert kept
+    assert sum(map(len, kept)) < 8192
 
 
 def test_a_node_with_an_association_does_not_wait_for_its_host(world) -> None:

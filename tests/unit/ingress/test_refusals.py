@@ -7,7 +7,7 @@ from types import SimpleNamespace
 
 import pytest
 
-from gateway.dtls.server import Refused
+from gateway.dtls.refused import Refused
 from gateway.ingress.refusals import EVERY_S, Refusals
 
 

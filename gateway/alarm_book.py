@@ -84,7 +84,8 @@ class AlarmBook:
         """A pack has been judged: raise and resolve what it shows."""
         name, patient, device, assessment = judged
         changed = self.alarms.update(patient, device, assessment, record_id=name, wall=wall)
-        if len(self.technical) and wall - self._refused.get(device, float("-inf")) >= HOLD_S:
+        held = 0.0 <= wall - self._refused.get(device, float("-inf")) < HOLD_S  # unless set back
+        if len(self.technical) and not held:
             self._refused.pop(device, None)
             changed += self.technical.resolve(device, UNREADABLE, wall)
         if changed:

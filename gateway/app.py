@@ -10,6 +10,7 @@ import asyncio
 import contextlib
 import logging
 import os
+from functools import partial
 from typing import TYPE_CHECKING, Any, Final
 
 from gateway import figures, identity, making, reloading
@@ -38,6 +39,8 @@ from gateway.workers.leftovers import Leftovers
 from gateway.workers.lifeline import WHOLE
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from gateway.clock import Clock
     from gateway.config.loading import Loaded
     from gateway.errors import OutboxFull
@@ -134,7 +137,6 @@ class Gateway:
                 intake=self._intake,
                 ward=self._ward,
                 writer=self._writer,
-                clock=self._clock,
                 refresh=self._refresh,
             )
         self._driver = Driver(
@@ -288,18 +290,22 @@ class Gateway:
         next_roster = 0.0
         while True:
             now = self._clock.monotonic()
-            try:
-                self._driver.sweep(now)
-                self._watch(now, self._clock.wall())
-                if now >= next_roster:
-                    next_roster = now + _ROSTER_S
-                    self._refresh()
-            except Exception:
-                # Without this task nothing would expire and nobody be revoked any more.
-                _log.exception("a sweep was cut short because of a bug")
+            due: list[Callable[[], None]] = [partial(self._driver.sweep, now)]
+            due.append(partial(self._watch, now))
+            if now >= next_roster:
+                next_roster = now + _ROSTER_S
+                due.append(self._refresh)
+            for work in due:
+                try:
+                    work()
+                except Exception:
+                    # Without this task nothing would expire and nobody be revoked any more. And
+                    # what one peer may break must not keep the silence of others from being told.
+                    _log.exception("a sweep was cut short because of a bug")
             await asyncio.sleep(_SWEEP_S)
 
-    def _watch(self, now: float, wall: float) -> None:
+    def _watch(self, now: float) -> None:
+        wall = self._clock.wall()
         self._book.sweep(now, wall)
         pump = self._deliveries.status()[Lane.EMERGENCY]
         self._undelivered.sweep(self._writer.status(), pump, now, wall)

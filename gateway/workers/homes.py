@@ -25,7 +25,6 @@ from gateway.workers.wire import Told
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
-    from gateway.clock import Clock
     from gateway.ingress.batch import Waiting
     from gateway.intake import Intake, Offer
     from gateway.outbox.writer import Writer
@@ -59,14 +58,12 @@ class Homes:
         intake: Intake,
         ward: Ward,
         writer: Writer,
-        clock: Clock,
         refresh: Callable[[], None],
     ) -> None:
         self._place = place
         self._intake = intake
         self._ward = ward
         self._writer = writer
-        self._clock = clock
         self._refresh = refresh
         self._links: dict[tuple[int, bool], Link] = {}
         self.refusing: str | None = None
@@ -124,7 +121,7 @@ class Homes:
             leaving[link].append((offer, handed))
         for link, handed_over in leaving.items():
             self.counts["handed_over"] += len(handed_over)
-            link.ask(wall, handed_over)
+            link.ask(now, wall, handed_over)
         outcomes = self._intake.admit(mine, now=now, wall=wall) if mine else []
         if not found:
             return outcomes
@@ -168,8 +165,7 @@ class Homes:
                 if self._home(offer) is not None and not self._is_mine(offer)
             }
         taken = [offer for place, offer in enumerate(offers) if place not in refused]
-        now = self._clock.monotonic()
-        rest = iter(self._intake.admit(taken, now=now, wall=asked.wall))
+        rest = iter(self._intake.admit(taken, now=asked.now, wall=asked.wall))
         outcomes = [refused.get(place) or next(rest) for place in range(len(offers))]
         tally(self.counts, outcomes)
         link.tell(

@@ -95,25 +95,25 @@ class Link(asyncio.BufferedProtocol):
             return OutboxFull("the worker of this patient is behind", _RETRY_BEHIND_S)
         return None
 
-    def ask(self, wall: float, handed: Sequence[tuple[Offer, Handed]]) -> None:
-        """Hand over offers of one burst, for which :meth:`refusal` was None."""
+    def ask(self, now: float, wall: float, handed: Sequence[tuple[Offer, Handed]]) -> None:
+        """Hand over offers of one burst, for which :meth:`refusal` was None; when they came."""
         part: list[tuple[Offer, Handed]] = []
         size = 0
         for one in handed:
             part.append(one)
             size += len(one[0].payload)
             if size >= _FRAME_BYTES:
-                self._ask(wall, part)
+                self._ask(now, wall, part)
                 part, size = [], 0
         if part:
-            self._ask(wall, part)
+            self._ask(now, wall, part)
 
-    def _ask(self, wall: float, part: Sequence[tuple[Offer, Handed]]) -> None:
+    def _ask(self, now: float, wall: float, part: Sequence[tuple[Offer, Handed]]) -> None:
         number = next(self._numbers)
         self._owed[number] = {place: handed for place, (_, handed) in enumerate(part)}
         self.owed += len(part)
         self.idle.clear()
-        self._write(wire.ask(number, wall, [offer for offer, _ in part]))
+        self._write(wire.ask(number, now, wall, [offer for offer, _ in part]))
 
     # -- answering
 

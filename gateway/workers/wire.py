@@ -4,8 +4,9 @@ A frame is four bytes of length and a ``marshal`` value, the fastest that Python
 a stranger's bytes: here it runs between two processes of one program over a socket that has no
 name, and a peer of the network only ever fills byte strings and texts inside it.
 
-``(ASK, number, wall, offers)``: judge and store these; ``(TOLD, results)``: what became of them,
-each as ``(number of the question, place in it, result)``. A question may be answered in parts.
+``(ASK, number, now, wall, offers)``: judge and store these; ``(TOLD, results)``: what became of
+them, each as ``(number of the question, place in it, result)``. A question may be answered in
+parts.
 """
 
 from __future__ import annotations
@@ -56,7 +57,10 @@ class Asked(NamedTuple):
     """A question that has come in."""
 
     number: int
+    now: float
     wall: float
+    """When their datagrams came: monotonic seconds, which all processes of a machine share, and
+    UTC. Both, or an offer that waited on its way would look like a clock that was set back."""
     offers: list[Offer]
 
 
@@ -68,12 +72,13 @@ class Told(NamedTuple):
     result: Result
 
 
-def ask(number: int, wall: float, offers: Sequence[Offer]) -> bytes:
-    """A frame with offers. ``wall``: when their datagrams came."""
+def ask(number: int, now: float, wall: float, offers: Sequence[Offer]) -> bytes:
+    """A frame with offers, see :class:`Asked`."""
     return _frame(
         (
             _ASK,
             number,
+            now,
             wall,
             [
                 (
@@ -124,9 +129,10 @@ def _read(value: Any) -> Asked | list[Told]:  # noqa: ANN401 -- checked by takin
     if what == _TOLD:
         (results,) = rest
         return [Told(number, place, _result(one)) for number, place, one in results]
-    number, wall, offers = rest
+    number, now, wall, offers = rest
     return Asked(
         number,
+        now,
         wall,
         [
             Offer(Endpoint(association, device), Kind(kind), content_format, payload)

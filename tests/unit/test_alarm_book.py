@@ -250,6 +250,13 @@ def test_what_cannot_be_understood_is_a_technical_alarm_until_the_next_sound_pac
     assert kept.stored == {}
 
 
+def test_a_date_that_is_set_back_does_not_hold_an_alarm() -> None:
+    one = book(Kept())
+    one.refused("bracelet-1", "P", "hr: send a number", WALL + 1e8)
+    one.judged(judged(), WALL)
+    assert not one.active()
+
+
 def test_a_device_of_whose_packs_some_are_refused_is_one_alarm() -> None:
     """Neither the disk nor the log hears of each."""
     kept = Kept()

@@ -80,6 +80,16 @@ async def test_a_roster_that_breaks_the_reader_does_not_end_the_sweeps(
     await _until(lambda: "1 devices may come" in caplog.text)
 
 
+async def test_what_breaks_the_timers_of_peers_does_not_keep_devices_from_being_looked_at(
+    gateway: Gateway, state: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    caplog.set_level("INFO")
+    monkeypatch.setattr(gateway._server, "sweep", lambda now: 1 // 0)
+    await _until(lambda: "a sweep was cut short" in caplog.text)
+    _add(state / "devices.json", "d1")
+    await _until(lambda: "1 devices may come" in caplog.text)
+
+
 async def test_devices_are_read_again_though_the_recipients_cannot_be(
     state: Path, caplog: pytest.LogCaptureFixture
 ) -> None:

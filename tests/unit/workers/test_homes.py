@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import socket
 import sqlite3
 from collections.abc import AsyncIterator
@@ -11,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 import cbor2
 import pytest
 
+from gateway.alarm_book import AlarmBook
 from gateway.clock import SystemClock
 from gateway.coap.fastlane import Kind
 from gateway.endpoint import Endpoint
@@ -61,6 +63,8 @@ class Bench:
     def __init__(self, desk: Desk, folder: pathlib.Path) -> None:
         self.desk = desk
         self.looked = 0
+        self.now = 5.0
+        self.book = AlarmBook(bytes(32), os.urandom, lambda kept, gone: None)
         self.mine = self._device(0)
         self.theirs = self._device(1)
         self.writer = Writer(
@@ -90,13 +94,12 @@ class Bench:
             on_refused=self._refused,
             on_failure=lambda error: None,
         )
-        self.intake = self.desk.intake(check_room=self.writer.check_room)
+        self.intake = self.desk.intake(check_room=self.writer.check_room, book=self.book)
         self.homes = Homes(
             Place(0, 2),
             intake=self.intake,
             ward=self.desk.ward,
             writer=self.writer,
-            clock=SystemClock(),
             refresh=self._look,
         )
         streams = [socket.socketpair() for _ in range(2)]
@@ -144,7 +147,7 @@ class Bench:
             one = Handed()
             one.waiting = Waiting(bytes([place]), None, None, None)
             handed.append((offer, one))
-        self.other.ask(self.desk.wall, handed)
+        self.other.ask(self.now, self.desk.wall, handed)
         async with asyncio.timeout(5):
             heard = [await self.told.get() for _ in offers]
         return [result for _, result in sorted(heard, key=lambda one: one[0].key or b"")]
@@ -171,7 +174,8 @@ async def test_a_burst_is_parted_by_homes_and_keeps_its_order(bench: Bench) -> N
     assert [type(one) for one in outcomes] == kinds
     link, asked = await bench.asked.get()
     assert link is bench.other
-    assert (asked.offers, asked.wall) == ([offers[0], offers[3]], bench.desk.wall)
+    assert asked.offers == [offers[0], offers[3]]
+    assert (asked.now, asked.wall) == (5.0, bench.desk.wall)
 
 
 async def test_what_is_declared_an_emergency_has_a_link_of_its_own(bench: Bench) -> None:
@@ -197,6 +201,13 @@ async def test_what_another_hands_over_is_answered_from_the_disk(bench: Bench) -
     assert bench.stored() == 2
     assert bench.writer.status().lanes[Lane.EMERGENCY].rows == 1
     assert bench.homes.counts == {"admitted": 2, "bad_request": 1}
+
+
+async def test_a_message_is_as_old_as_it_was_when_the_other_received_it(bench: Bench) -> None:
+    bench.now = 1000.0
+    await bench.hands_over(bench.offer(bench.mine))
+    (silent,) = bench.book.silence.sweep(1121.0)
+    assert silent.seconds == 121.0
 
 
 async def test_a_patient_of_another_worker_is_not_taken(bench: Bench) -> None:

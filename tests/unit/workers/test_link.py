@@ -42,7 +42,7 @@ class End:
             place = Handed()
             place.waiting = one
             handed.append((Offer(ME, Kind.VITALS, 112, payload), place))
-        self.link.ask(1.5, handed)
+        self.link.ask(0.5, 1.5, handed)
         return waiting
 
 

@@ -43,8 +43,8 @@ def _heard(frame: bytes) -> Any:
 
 
 def test_offers_arrive_as_they_were() -> None:
-    asked = _heard(wire.ask(3, 1_800_000_000.25, OFFERS))
-    assert asked == Asked(3, 1_800_000_000.25, OFFERS)
+    asked = _heard(wire.ask(3, 12.5, 1_800_000_000.25, OFFERS))
+    assert asked == Asked(3, 12.5, 1_800_000_000.25, OFFERS)
     assert [one.kind for one in asked.offers] == list(Kind)
 
 
@@ -74,7 +74,7 @@ def test_a_bug_is_not_told_as_a_refusal() -> None:
 
 def test_frames_come_in_pieces() -> None:
     """A stream knows nothing of frames."""
-    frames = [wire.ask(1, 2.0, OFFERS), wire.tell([Told(1, 0, Repeated(stored=True))])]
+    frames = [wire.ask(1, 1.0, 2.0, OFFERS), wire.tell([Told(1, 0, Repeated(stored=True))])]
     stream, buffer, found = b"".join(frames), bytearray(), []
     for byte in stream:
         buffer.append(byte)

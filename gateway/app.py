@@ -250,9 +250,10 @@ class Gateway:
         return fresh.words
 
     async def ping(self) -> str:
-        """Returns after a round trip through the event loop and the writer's thread."""
+        """Returns after a round trip through the event loop and the writer's thread: why no record
+        is stored all the same, empty if they are."""
         await self._writer.flush([Lane.EMERGENCY])
-        return "here"
+        return "there is no room for any record: see `outbox status`" if self._writer.full() else ""
 
     # -- what the parts call
 

@@ -57,7 +57,8 @@ class Serving(Protocol):
         ...
 
     async def ping(self) -> str:
-        """Returns after a round trip through every outbox. Raises GatewayError."""
+        """Returns after a round trip through every outbox: why no record is stored all the same,
+        empty if they are. Raises GatewayError."""
         ...
 
     def status(self) -> dict[str, Any] | Awaitable[dict[str, Any]]:

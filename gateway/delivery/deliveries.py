@@ -43,16 +43,22 @@ class Deliveries:
         self._ended = ended
         self._pumps: dict[Lane, Pump] = {}
         self._tasks: list[asyncio.Task[None]] = []
+        self._stopped = False
         self.latencies: dict[Lane, deque[float]] = {lane: deque(maxlen=_LATENCIES) for lane in Lane}
         """Of the last entries: milliseconds from the datagram to the sink's confirmation."""
 
     def start(self) -> None:
         """In the event loop, once the outbox is open. Raises ConfigError for a sink."""
-        for lane in Lane:
+        self._start({lane: self._make_sink(lane) for lane in Lane})
+
+    def _start(self, sinks: dict[Lane, Sink]) -> None:
+        self._pumps.clear()
+        self._tasks.clear()
+        for lane, sink in sinks.items():
             pump = Pump(
                 lane,
                 self._writer,
-                self._make_sink(lane),
+                sink,
                 clock=self._clock,
                 random=self._random,
                 on_delivered=self._delivered,
@@ -65,6 +71,10 @@ class Deliveries:
 
     async def stop(self, grace_s: float) -> None:
         """Let what is in flight finish for up to ``grace_s``; the rest stays in the outbox."""
+        self._stopped = True
+        await self._halt(grace_s)
+
+    async def _halt(self, grace_s: float) -> None:
         await asyncio.gather(*(pump.stop(grace_s) for pump in self._pumps.values()))
         for task in self._tasks:
             task.cancel()
@@ -73,12 +83,13 @@ class Deliveries:
     async def renew(self, grace_s: float) -> None:
         """Go on with new sinks, as when their address or our certificate has changed. What is in
         flight has up to ``grace_s``; what is cut off is sent again, and known there by its id.
-        Raises ConfigError for a sink."""
-        if self._pumps:
-            await self.stop(grace_s)
-            self._pumps.clear()
-            self._tasks.clear()
-            self.start()
+        Raises ConfigError for a sink, and nothing has changed then."""
+        if not self._pumps:
+            return
+        sinks = {lane: self._make_sink(lane) for lane in Lane}
+        await self._halt(grace_s)
+        if not self._stopped:  # meanwhile
+            self._start(sinks)
 
     def status(self) -> dict[str, dict[str, Any]]:
         """Of each lane, see :class:`gateway.delivery.status.PumpStatus`."""

@@ -15,6 +15,9 @@ MAX_QUEUED_BYTES = 32 << 20
 """Routine bytes that may wait for their commit: a second of what a fast disk takes. Memory, so
 it has a cap; emergencies are not held to it, their own rate limits are far below."""
 
+_USUAL_BYTES = 512
+"""Of a sealed record."""
+
 _RETRY_FULL_S = 60.0
 _RETRY_BEHIND_S = 2.0
 
@@ -47,6 +50,11 @@ class Room:
     def queue(self, size: int) -> None:
         """Bytes on their way to the writer, which adds them to ``committed`` later."""
         self._queued += size
+
+    def full(self) -> bool:
+        """Whether an emergency of the usual size would be refused."""
+        more = self._queued - self.committed + _USUAL_BYTES + ROW_OVERHEAD
+        return self.stored + more > self._max or more > self.disk_free
 
     def check(self, lane: Lane, size: int) -> None:
         """Raises OutboxFull; ``size`` is that of a sealed record."""

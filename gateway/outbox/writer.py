@@ -112,12 +112,12 @@ class Writer:
     # --- submitting
 
     def check_room(self, lane: Lane, size: int) -> None:
-        """Call before anything is queued; ``size`` is ``len(sealed)``.
-
-        Raises:
-            OutboxFull: no room in this lane now.
-        """
+        """Call before anything is queued; ``size`` is ``len(sealed)``. Raises OutboxFull."""
         self._room.check(lane, size)
+
+    def full(self) -> bool:
+        """Whether there is no room for anything, not even for an emergency."""
+        return self._room.full()
 
     def submit(
         self, entries: Sequence[Entry], envelopes: Sequence[Envelope], token: object

@@ -26,16 +26,17 @@ it is known within two seconds."""
 
 
 class Pulse:
-    """``run()`` it as a task. ``ask``: the round trip; ``alive``: called after each."""
+    """``run()`` it as a task. ``ask``: the round trip, which returns what is wrong although
+    everything answers (a new start would not mend it); ``alive``: called after each."""
 
     def __init__(
-        self, ask: Callable[[], Awaitable[object]], alive: Callable[[], None], clock: Clock
+        self, ask: Callable[[], Awaitable[str]], alive: Callable[[], None], clock: Clock
     ) -> None:
         self._ask = ask
         self._alive = alive
         self._clock = clock
         self._asked: float | None = None
-        self._failure = ""
+        self._trouble = ""
         self.lag_s = 0.0
         """How much later than meant the event loop came back last."""
 
@@ -44,11 +45,10 @@ class Pulse:
         while True:
             self._asked = self._clock.monotonic()
             try:
-                await self._ask()
+                self._trouble = await self._ask()
             except GatewayError as error:
-                self._failure = str(error)
+                self._trouble = str(error)
             else:
-                self._failure = ""
                 self._alive()
             self._asked = None
             began = self._clock.monotonic()
@@ -59,4 +59,4 @@ class Pulse:
         """Why nothing can be acknowledged now; empty when it can."""
         if self._asked is not None and (silent := self._clock.monotonic() - self._asked) > LATE_S:
             return f"the outbox has not answered for {silent:.0f} s: a disk that hangs, or overload"
-        return self._failure
+        return self._trouble

@@ -189,9 +189,8 @@ class Supervisor:
         return sorted(found, key=lambda alarm: str(alarm["raised"]))
 
     async def ping(self) -> str:
-        """Answers when every worker does."""
-        await self._ask("ping")
-        return "here"
+        """Answers when every worker does, with what the first in trouble says."""
+        return next(filter(None, await self._ask("ping")), "")
 
     async def outboxes(self) -> list[int]:
         """Their numbers, those of former workers too."""

@@ -143,7 +143,19 @@ async def test_a_reload_moves_deliveries_limits_and_certificates_and_keeps_the_r
     status = gateway.status()
     assert status["listen"] == addresses
     assert status["outbox"]["max_bytes"] == 2 << 30
-    assert await gateway.ping() == "here"
+    assert await gateway.ping() == ""
+
+
+async def test_a_gateway_without_room_for_any_record_says_so_when_asked(
+    gateway: Gateway, state: Path
+) -> None:
+    path = state.parent / "gateway.toml"
+    text, found = re.subn(r"(?m)^# max_bytes = .*$", "max_bytes = 500", path.read_text())
+    assert found == 1
+    text, found = re.subn(r"(?m)^# reserve_bytes = .*$", "reserve_bytes = 100", text)
+    path.write_text(text)
+    await gateway.reload()
+    assert "no room" in await gateway.ping()
 
 
 async def test_a_reload_that_is_refused_changes_nothing(gateway: Gateway, state: Path) -> None:

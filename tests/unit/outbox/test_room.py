@@ -51,3 +51,15 @@ def test_a_slow_disk_holds_back_routine_only_and_shortly() -> None:
         room.check(Lane.ROUTINE, 1)
     assert refusal.value.retry_after_s <= 5
     room.check(Lane.EMERGENCY, 1)
+
+
+def test_it_is_full_when_not_even_an_emergency_fits() -> None:
+    room = Room(max_bytes=10_000, reserve_bytes=4_000)
+    room.stored = 9_000
+    assert not room.full()
+    room.queue(900)
+    assert room.full()
+    room.committed = 900
+    assert not room.full()
+    room.disk_free = 0
+    assert room.full()

@@ -24,13 +24,15 @@ class Part:
         self.answers = asyncio.Event()
         self.answers.set()
         self.broken = False
+        self.says = ""
         self.pulse = Pulse(self.ask, self.feed, SystemClock())
 
-    async def ask(self) -> None:
+    async def ask(self) -> str:
         self.asked += 1
         if self.broken:
             raise OutboxCorrupt("the disk has gone")
         await self.answers.wait()
+        return self.says
 
     def feed(self) -> None:
         self.fed += 1
@@ -78,3 +80,14 @@ async def test_a_failure_is_trouble_in_its_own_words_until_it_is_over(part: Part
     part.broken = False
     await _until(lambda: part.fed > fed)
     assert part.pulse.trouble() == ""
+
+
+async def test_what_a_new_start_would_not_mend_is_trouble_and_feeds_the_watchdog(
+    part: Part,
+) -> None:
+    part.says = "there is no room"
+    await _until(lambda: part.pulse.trouble() == "there is no room")
+    fed = part.fed
+    await _until(lambda: part.fed > fed)
+    part.says = ""
+    await _until(lambda: part.pulse.trouble() == "")

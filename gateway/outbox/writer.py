@@ -1,11 +1,12 @@
 """The writer: one thread, the only connection, group commit.
 
-**Natural group commit.** While the disk syncs one transaction, the event loop goes on queueing;
-everything queued meanwhile is the next one. No timer, no linger: alone, a record is committed at
-once; under load, transactions grow until a sync is shared by hundreds.
+**Group commit.** While the disk syncs one transaction, the event loop goes on queueing; everything
+queued meanwhile is the next one. Alone, a record is committed at once; a trickle of routine records
+is gathered; under load, transactions grow until a sync is shared by hundreds.
 
-**Two queues.** Emergencies are served first, at every turn. A turn of the routine queue is bounded
-to :data:`TURN_ROWS` rows, so an emergency waits for one such transaction and never for a backlog.
+**Two queues.** Emergencies are served first, at every turn. A turn of the routine queue is bounded,
+so an emergency waits for one such transaction and never for a backlog; see
+:mod:`gateway.outbox.turns`.
 Leases and settlements stand in the same queues, in order, so neither reading nor writing starves.
 
 **One call back.** A turn ends with one ``call_soon_threadsafe``, with the tokens of all its
@@ -23,16 +24,16 @@ from __future__ import annotations
 
 import asyncio
 import threading
-from collections import deque
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from gateway.errors import OutboxCorrupt, OutboxFull
 from gateway.lane import Lane
-from gateway.outbox.clerk import Change, Clerk, Question, Settlement, Submission, Write
+from gateway.outbox.clerk import Change, Clerk, Question, Settlement, Submission
 from gateway.outbox.entry import Status
 from gateway.outbox.room import Room
 from gateway.outbox.row import ROW_OVERHEAD
+from gateway.outbox.turns import Turns
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
@@ -42,18 +43,13 @@ if TYPE_CHECKING:
     from gateway.outbox.config import Config
     from gateway.outbox.entry import DeadLetter, Entry, Leased, StoredEnvelope
     from gateway.outbox.store import Store
-
-TURN_ROWS = 1000
-"""Rows of a routine transaction: some milliseconds beside the sync itself."""
+    from gateway.outbox.turns import Item
 
 _REST_S = 1.0
 """Idle time after which the log is folded into the database, and between looks at the disk: while
 everything is refused for want of room, no commit tells that there is room again."""
 
 T = TypeVar("T")
-
-
-_Item = Write | Question
 
 
 class Writer:
@@ -69,7 +65,7 @@ class Writer:
         self._clock = clock
         self._room = Room(config.max_bytes, config.reserve_bytes)
         self._status = Status(max_bytes=config.max_bytes, reserve_bytes=config.reserve_bytes)
-        self._queues: dict[Lane, deque[_Item]] = {lane: deque() for lane in Lane}
+        self._turns = Turns()
         self._wake = threading.Event()
         self._woken = {lane: asyncio.Event() for lane in Lane}
         self._asked: set[asyncio.Future[Any]] = set()
@@ -239,10 +235,10 @@ class Writer:
 
     # --- between loop and thread
 
-    def _put(self, lane: Lane, item: _Item) -> None:
+    def _put(self, lane: Lane, item: Item) -> None:
         if self._failure is not None or self._closing:
             raise OutboxCorrupt("the outbox takes nothing more") from self._failure
-        self._queues[lane].append(item)
+        self._turns.put(lane, item)
         self._wake.set()
 
     async def _ask(self, lane: Lane, ask: Callable[[Clerk], T]) -> T:
@@ -307,12 +303,12 @@ class Writer:
         self._loop.call_soon_threadsafe(callback, *arguments)
 
     def _on_thread_serve(self, clerk: Clerk) -> None:
-        emergency, routine = self._queues[Lane.EMERGENCY], self._queues[Lane.ROUTINE]
         worked = False
         rest_at = self._clock.monotonic() + _REST_S
         while True:
-            if emergency or routine:
-                if self._on_thread_turn(clerk, Lane.EMERGENCY if emergency else Lane.ROUTINE):
+            if self._turns:
+                self._on_thread_gather()
+                if self._on_thread_turn(clerk):
                     worked, rest_at = True, self._clock.monotonic() + _REST_S
             elif self._closing:
                 return
@@ -323,21 +319,18 @@ class Writer:
                 self._call(self._landed, [], [], woken)
                 worked, rest_at = False, self._clock.monotonic() + _REST_S
 
-    def _on_thread_turn(self, clerk: Clerk, lane: Lane) -> bool:
+    def _on_thread_gather(self) -> None:
+        """Returns when what waits has waited long enough for company."""
+        while not self._closing:
+            left = self._turns.wait_s(self._clock.monotonic())
+            if left <= 0 or not self._wake.wait(left):
+                return
+            self._wake.clear()
+
+    def _on_thread_turn(self, clerk: Clerk) -> bool:
         """Everything queued, up to a bound, in one transaction; then the questions, which are no
         work: whether there was any."""
-        queue = self._queues[lane]
-        writes: list[Write] = []
-        questions: list[Question] = []
-        rows = 0
-        while queue and rows < TURN_ROWS:
-            item = queue.popleft()
-            if isinstance(item, Question):
-                questions.append(item)
-            else:
-                writes.append(item)
-                if isinstance(item, Submission):
-                    rows += len(item.emergencies) + len(item.routine)
+        lane, writes, questions = self._turns.take(self._clock.monotonic())
         tokens = [item.token for item in writes if isinstance(item, Submission)]
         grown: list[Lane] = []
         try:

@@ -1,8 +1,8 @@
 """R-23: what a record costs the disk, by how many are committed together.
 
 The real writer on a real disk, and `write_bytes` of /proc/self/io, which counts whole pages on
-their way to the device. No commit lingers: what has come while the disk was busy is the next one.
-So what is varied is the load that is offered, in bursts of so many records at once. Records live
+their way to the device. What is varied is the load that is offered, in bursts of so many records at
+once, and at length a ward's: records one by one, evenly, which the writer gathers. Records live
 their whole life: stored, delivered, deleted, folded from the log into the database.
 
 The page minimum is what their two transactions must write at least once: the pages that the rows of
@@ -52,6 +52,10 @@ _CONFIG = Config(max_bytes=64 << 20, reserve_bytes=8 << 20)
 _WARD = 100
 _WARD_S = 20.0
 """Bracelets with a pack a second, for so long, to see what that makes a day."""
+_CALM = 300
+"""Commits that a calm time may have saved up, and that count for no day."""
+_MOST_COMMITS = 30
+"""A second: 20 gathered, and what the deliveries bring."""
 
 
 class _Cost(NamedTuple):
@@ -125,11 +129,23 @@ def _minimum(burst: int) -> float:
     return pages * _PAGE / burst
 
 
-async def _ward(path: Path, seconds: float) -> float:
-    """Bytes a day of packs that come one by one, evenly."""
+class _Ward(NamedTuple):
+    written: float
+    """Bytes of a record, over its life."""
+    commits: float
+    """A second."""
+
+
+async def _ward(path: Path, seconds: float) -> _Ward:
+    """Packs that come one by one, evenly."""
     Store(path).close()
     writer = await _writer(path)
-    began, then = _written(), time.monotonic()
+    for n in range(_CALM):
+        writer.submit(_entries(n, 1), [], n)
+        await writer.flush()
+    await _deliver(writer)
+    await writer.flush()
+    commits, began, then = writer.status().commits, _written(), time.monotonic()
     count = int(seconds * _WARD)
     for n in range(count):
         writer.submit(_entries(n, 1), [], n)
@@ -137,8 +153,10 @@ async def _ward(path: Path, seconds: float) -> float:
             await _deliver(writer)
         await asyncio.sleep(max(0.0, then + n / _WARD - time.monotonic()))
     await _deliver(writer)
+    await writer.flush()
+    commits = writer.status().commits - commits
     await writer.close()
-    return (_written() - began) / count * _WARD * 86_400
+    return _Ward((_written() - began) / count, commits / (time.monotonic() - then))
 
 
 def _row_by_row(add: Callable[[Store, Lane, Sequence[Entry]], None]) -> object:
@@ -184,8 +202,14 @@ def _run(run: Run) -> Found:
                 return Found(failures, figures)
         run.progress(run.runs)
         if run.long:
-            day = asyncio.run(_ward(run.folder / "ward.db", _WARD_S))
-            figures[f"{_WARD} bracelets, a pack a second"] = f"{day / 1e9:.0f} GB a day"
+            ward = asyncio.run(_ward(run.folder / "ward.db", _WARD_S))
+            day = ward.written * _WARD * 86_400
+            figures[f"{_WARD} bracelets, a pack a second"] = (
+                f"{ward.written:,.0f} B a record, {ward.commits:.0f} commits a second, "
+                f"{day / 1e9:.0f} GB a day"
+            )
+            if ward.commits > _MOST_COMMITS:
+                failures.append(f"a ward's packs: {ward.commits:.0f} commits a second")
     return Found(failures, figures)
 
 

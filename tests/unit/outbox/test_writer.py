@@ -19,7 +19,8 @@ from gateway.outbox.config import Config
 from gateway.outbox.connection import connect
 from gateway.outbox.row import LAST_NUMBER, ROW_OVERHEAD
 from gateway.outbox.store import Store
-from gateway.outbox.writer import TURN_ROWS, Writer
+from gateway.outbox.turns import TURN_ROWS
+from gateway.outbox.writer import Writer
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Sequence

@@ -63,6 +63,11 @@ def ask_row(connection: Connection, sql: str, parameters: Sequence[object] = ())
     return row
 
 
+def all_numbers(row: Sequence[object]) -> bool:
+    """A flipped bit can make an integer NULL, text or a blob."""
+    return all(isinstance(one, int) for one in row)
+
+
 def is_full(error: BaseException | None) -> bool:
     """Whether SQLite found no room on the disk. What it has written counts for nothing then."""
     return (getattr(error, "sqlite_errorcode", 0) & 0xFF) == sqlite3.SQLITE_FULL

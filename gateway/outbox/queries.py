@@ -123,7 +123,10 @@ ENVELOPE_INSERT = (
     "INSERT INTO envelopes (epoch, created_ms, message) VALUES (?, ?, ?) "
     "ON CONFLICT (epoch) DO NOTHING"
 )
-ENVELOPE = "SELECT epoch, created_ms, message, delivered FROM envelopes WHERE epoch = ?"
+ENVELOPE = (  # a flipped bit can make a blob text or NULL: it is gone then
+    "SELECT epoch, created_ms, message, delivered FROM envelopes "
+    "WHERE epoch = ? AND typeof(message) = 'blob'"
+)
 ENVELOPE_DELIVERED = "UPDATE envelopes SET delivered = 1 WHERE epoch = ?"
 ENVELOPES_SIZE = "SELECT coalesce(sum(length(message)), 0) FROM envelopes"
 ENVELOPES_CLOSE = (
@@ -142,10 +145,14 @@ SMALL_TABLES = {
 }
 
 KEYS_INSERT = "INSERT INTO delivered_keys (number, keys) VALUES (?, ?)"
-KEYS = "SELECT number, keys FROM delivered_keys ORDER BY id"
-KEYS_SIZES = "SELECT id, length(keys) FROM delivered_keys ORDER BY id"
+_SOUND_KEYS = "WHERE typeof(number) = 'integer' AND typeof(keys) = 'blob'"
+KEYS = f"SELECT number, keys FROM delivered_keys {_SOUND_KEYS} ORDER BY id"
+KEYS_SIZES = f"SELECT id, length(keys) FROM delivered_keys {_SOUND_KEYS} ORDER BY id"
 KEYS_DELETE = "DELETE FROM delivered_keys WHERE id <= ?"
 
 ALARM_KEEP = "INSERT OR REPLACE INTO alarms (id, sealed, updated_ms) VALUES (?, ?, ?)"
 ALARM_FORGET = "DELETE FROM alarms WHERE id = ?"
-ALARMS = "SELECT id, sealed FROM alarms ORDER BY updated_ms, id"
+ALARMS = (
+    "SELECT id, sealed FROM alarms WHERE typeof(id) = 'blob' AND typeof(sealed) = 'blob' "
+    "ORDER BY updated_ms, id"
+)

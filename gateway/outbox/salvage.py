@@ -26,8 +26,8 @@ from gateway.errors import GatewayError, OutboxCorrupt, OutboxError
 from gateway.lane import Lane
 from gateway.outbox import queries
 from gateway.outbox.ballast import Ballast
+from gateway.outbox.connection import all_numbers, damage_note, is_full
 from gateway.outbox.connection import connect as connect_sqlite
-from gateway.outbox.connection import damage_note, is_full
 from gateway.outbox.mark import Mark
 from gateway.outbox.row import LAST_NUMBER, intact
 from gateway.outbox.store import Store
@@ -123,11 +123,13 @@ def _rebuild(path: Path, complete: Path, connect: Callable[[Path], Connection]) 
         _execute(damaged, "PRAGMA locking_mode = EXCLUSIVE")
         store = Store(building, connect=connect)
         store.begin()
-        ledger = next(iter(_execute(damaged, queries.LEDGER)), None)
+        ledger = next(filter(all_numbers, _execute(damaged, queries.LEDGER)), None)
         for epoch, created_ms, message, delivered in _walk(damaged, "envelopes", "epoch"):
-            store.envelopes.adopt(epoch, created_ms, message, delivered)
+            if isinstance(message, bytes) and all_numbers((created_ms, delivered)):
+                store.envelopes.adopt(epoch, created_ms, message, delivered)
         for id_, sealed, updated_ms in _walk(damaged, "alarms", "id"):
-            store.alarms.keep([(id_, sealed)], [], updated_ms)
+            if isinstance(sealed, bytes) and all_numbers((updated_ms,)):
+                store.alarms.keep([(id_, sealed)], [], updated_ms)
         for lane in Lane:
             sql = queries.RANGE[lane], queries.LAST[lane]
             for rows in _ranges(damaged, sql, partial(_is_intact, lane)):

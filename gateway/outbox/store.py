@@ -24,7 +24,7 @@ from gateway.lane import Lane
 from gateway.outbox import queries
 from gateway.outbox.ballast import Ballast
 from gateway.outbox.configuring import configure
-from gateway.outbox.connection import ask, ask_row, damage_note, means_damage
+from gateway.outbox.connection import all_numbers, ask, ask_row, damage_note, means_damage
 from gateway.outbox.connection import connect as connect_sqlite
 from gateway.outbox.entry import DeadLetter, Entry
 from gateway.outbox.envelopes import Alarms, Envelopes
@@ -89,6 +89,8 @@ class Store:
         try:
             self._page_size: int = self._ask("PRAGMA page_size")
             ledger = ask_row(self._connection, queries.LEDGER)
+            if not all_numbers(ledger):
+                raise OutboxCorrupt("the ledger holds what is no number")
             totals = {lane: ask_row(self._connection, queries.TOTALS[lane]) for lane in Lane}
             dead = ask_row(self._connection, queries.DEAD_TOTALS)
             self.envelopes = Envelopes(self._connection)

@@ -270,3 +270,46 @@ def test_the_neighbours_of_a_smashed_page_are_saved(path: Path) -> None:
     store = open_store(path)
     assert there <= intact_rows(store)[Lane.ROUTINE]
     store.close()
+
+
+@pytest.mark.parametrize("known", [False, True], ids=["unnoticed", "noticed"])
+@pytest.mark.parametrize(
+    "flip",
+    [
+        *(
+            f"ledger SET {column} = {value}"
+            for column in ("last_number", "removed", "delivered_routine", "lost")
+            for value in ("NULL", "'x'", "x'01'")
+        ),
+        "envelopes SET message = NULL",
+        "envelopes SET message = 'x'",
+        "envelopes SET created_ms = NULL",
+        "envelopes SET delivered = x'01'",
+        "alarms SET sealed = NULL",
+        "alarms SET sealed = 'x'",
+        "alarms SET updated_ms = NULL",
+        "delivered_keys SET keys = NULL",
+        "delivered_keys SET number = 'x'",
+    ],
+)
+async def test_a_value_that_became_of_another_type_keeps_no_gateway_from_its_start(
+    path: Path, start: Callable[..., Awaitable[Running]], flip: str, known: bool
+) -> None:
+    connection = sqlite3.connect(path, isolation_level=None)
+    connection.execute("PRAGMA writable_schema = ON")
+    connection.execute("UPDATE sqlite_schema SET sql = replace(sql, 'NOT NULL', '')")
+    connection.execute("PRAGMA writable_schema = RESET")
+    connection.execute(f"UPDATE {flip}")
+    connection.close()
+    if known:
+        damage_note(path).touch()
+    running = await start(open_store=open_store)
+    writer = running.writer
+    assert all(type(sealed) is bytes for _, sealed in await writer.alarms())
+    for kept in await writer.envelopes(Lane.ROUTINE, [bytes([n]) * 16 for n in range(50)]):
+        assert type(kept.message) is bytes
+    await writer.recent_keys()
+    status = writer.status()
+    assert (status.lanes[Lane.EMERGENCY].rows, status.dead, status.lost) == (EMERGENCIES, 1, 0)
+    assert status.lanes[Lane.ROUTINE].rows == ROUTINE - 1 - DELIVERED
+    assert running.failures == []

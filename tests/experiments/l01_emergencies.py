@@ -16,7 +16,7 @@ import json
 import logging
 import subprocess
 import sys
-from collections import Counter, deque
+from collections import deque
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
@@ -102,7 +102,7 @@ async def _briefly(run: Run) -> Found:
         links = [await inside.link(name) for name in NODES]
         found: list[Emergency] = []
         async with Flood(inside, FLOODERS) as flood:
-            await until(lambda: bool(_messages(inside)["shed"]))
+            flooded = await until(lambda: flood.shed)
             for _ in range(run.runs // len(links)):
                 Places.sent.update(dict.fromkeys(NODES, Places.total))
                 within_s = _FAULT_S if run.fault else _BRIEF_S
@@ -110,8 +110,10 @@ async def _briefly(run: Run) -> Found:
                 run.progress(len(found))
                 if found[-1].uploaded is None:
                     break
-            shed = _messages(inside)["shed"]
+            shed = flood.shed
     failures = not_delivered(found, run.runs)
+    if not flooded:
+        failures.append(f"{flood.sent} routine messages are no flood: none was shed")
     overtaken = max(Places.before, default=0)
     if overtaken > _OVERTAKES:
         failures.append(f"{overtaken} routine messages went before an emergency")
@@ -123,10 +125,6 @@ async def _briefly(run: Run) -> Found:
         "shed": shed,
     }
     return Found(failures + inside.stub.wrong[:1], figures)
-
-
-def _messages(inside: Inside) -> Counter[str]:
-    return Counter(inside.gateway.status()["messages"])
 
 
 # --- at length, each in a process of its own

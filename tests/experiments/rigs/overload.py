@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import itertools
 import time
 from typing import TYPE_CHECKING, NamedTuple, cast
 
@@ -23,7 +24,9 @@ if TYPE_CHECKING:
     from tests.experiments.rigs.inside import Inside
 
 ROUND = 5
-"""Messages of each flooder in a turn of the loop; the gateway takes some 50 in all in a turn."""
+"""Messages of each flooder in a turn of the loop, at first."""
+_TURNS = 64
+"""After so many without one that was shed, the next have twice as many messages."""
 
 
 class Flooder(Link):
@@ -54,6 +57,7 @@ class Flood:
         self._inside = inside
         self._pause_s = pause_s
         self._devices = devices
+        self._round = ROUND
         self.flooders: list[Flooder] = []
 
     async def __aenter__(self) -> Flood:
@@ -69,14 +73,23 @@ class Flood:
         await asyncio.gather(self._task, return_exceptions=True)
 
     async def _pour(self) -> None:
-        while True:
+        for turn in itertools.count(1):
             for one in self.flooders:
-                one.pour(ROUND)
+                one.pour(self._round)
             await asyncio.sleep(self._pause_s)
+            # How many the gateway takes in a turn is the host's business.
+            if turn % _TURNS == 0 and not self._pause_s and not self.shed:
+                self._round *= 2
 
     @property
     def sent(self) -> int:
         return sum(one.sent for one in self.flooders)
+
+    @property
+    def shed(self) -> int:
+        """By the gateway."""
+        count: int = self._inside.gateway.status()["messages"].get("shed", 0)
+        return count
 
 
 class Emergency(NamedTuple):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import itertools
 import json
 import os
 import select
@@ -32,6 +33,9 @@ if TYPE_CHECKING:
 
 WITHIN_S = 20.0
 """For everything that is waited for: far more than it takes, so that only a fault takes it."""
+
+_made = itertools.count()
+"""Wards of this process."""
 
 _PROGRAM = (sys.executable, "-P", "-m", "gateway")
 """As the installed command, it does not look for modules where it is called."""
@@ -318,8 +322,9 @@ def _end(process: subprocess.Popen[bytes], number: signal.Signals) -> int:
 
 def _free_port_base() -> int:
     """Four ports in a row below the range that the kernel gives to clients."""
-    # Apart from those of tests beside this one: their processes have the next numbers.
-    first = 20_000 + os.getpid() * 80 % 10_000
+    # Apart from those of tests beside this one, whose processes have the next numbers, and of the
+    # wards of this one, which may not have opened theirs yet.
+    first = 20_000 + (os.getpid() * 10 + next(_made) % 10) * 8 % 10_000
     for base in (*range(first, 32_000, 8), *range(20_000, first, 8)):
         with contextlib.ExitStack() as stack:
             try:

@@ -87,7 +87,7 @@ register(
         name="power-cut-ext4",
         target="0 acknowledged lost, 0 doubled, order kept; acknowledges again <= 5 s",
         unit="cuts",
-        short=20,
+        short=10,
         long=1000,
         run=_run,
         faults={"synchronous_normal": "the outbox does not wait for the disk"},

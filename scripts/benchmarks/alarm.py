@@ -59,7 +59,7 @@ def run(options: Options) -> dict[str, Any]:
         backlogs = [_backlog(server, made, cloud, boots, waiting) for _ in range(options.rounds)]
         floods: dict[float, list[Row]] = {times: [] for times in kinds}
         with cloud.running():
-            capacity = _capacity(server, made, boots, window_s / 4)
+            capacity = _capacity(server, made, boots, window_s / 4, quick=options.quick)
             measure.progress(f"the gateway takes {capacity:,.0f}/s")
             for number, times in itertools.product(range(options.rounds), kinds):
                 row = _flood(server, times * capacity, boots, window_s)
@@ -78,11 +78,18 @@ def run(options: Options) -> dict[str, Any]:
     }
 
 
-def _capacity(server: Running, made: Ward, boots: Iterator[int], seconds: float) -> float:
+def _capacity(
+    server: Running, made: Ward, boots: Iterator[int], seconds: float, *, quick: bool
+) -> float:
     """Requests a second that are acknowledged while the store takes what comes. The backlog has
     warmed everything up."""
     load = measure.Load(
-        server, associations=ASSOCIATIONS, seconds=seconds, boot=next(boots), expected=60_000
+        server,
+        associations=ASSOCIATIONS,
+        seconds=measure.QUICK_S if quick else seconds,
+        boot=next(boots),
+        expected=60_000,
+        each=measure.QUICK_EACH if quick else None,
     )
     with load:
         rate = float(load.run()["rate"])

@@ -83,8 +83,9 @@ def _until_delivered(server: Running, state: Path, number: int, *, quick: bool) 
         server,
         associations=ingest.ASSOCIATIONS,
         in_flight=ingest.IN_FLIGHT,
-        seconds=seconds * (0.1 if quick else 1.0),
-        expected=measure.QUICK_PER_S if quick else _MOST_PER_S,
+        seconds=measure.QUICK_S if quick else seconds,
+        expected=_MOST_PER_S,
+        each=measure.QUICK_EACH if quick else None,
         boot=number + 2,
     ) as load:
         before, began = server.cpu(), time.time()

@@ -75,8 +75,9 @@ def _rounds_of(associations: int, *, quick: bool) -> Callable[[Running, int], Ro
             associations=associations,
             in_flight=IN_FLIGHT,
             total=_TOTAL,
-            seconds=seconds * (0.1 if quick else 1.0),
-            expected=expected.get(server.name, measure.QUICK_PER_S if quick else 120_000.0),
+            seconds=measure.QUICK_S if quick else seconds,
+            expected=expected.get(server.name, 120_000.0),
+            each=measure.QUICK_EACH if quick else None,
             boot=next(_boots),
         ) as load:
             row = load.run()

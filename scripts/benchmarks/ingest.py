@@ -31,9 +31,7 @@ class Turns:
     """Rounds of the same load; remembers how many requests each server comes to."""
 
     def __init__(self, *, quick: bool, associations: int = ASSOCIATIONS) -> None:
-        self._scale = 0.1 if quick else 1.0
-        # Preparing so many takes longer than a quick window.
-        self._most = measure.QUICK_PER_S if quick else 150_000.0
+        self._quick = quick
         self._associations = associations
         self._expected: dict[str, float] = {}
         self._boots = 0
@@ -46,8 +44,9 @@ class Turns:
             server,
             associations=self._associations,
             in_flight=IN_FLIGHT,
-            seconds=seconds * self._scale,
-            expected=self._expected.get(server.name, self._most),
+            seconds=measure.QUICK_S if self._quick else seconds,
+            expected=self._expected.get(server.name, 150_000.0),
+            each=measure.QUICK_EACH if self._quick else None,
             boot=self._boots,
         ) as load:
             row = load.run()

@@ -25,8 +25,10 @@ WARM_UP = -1
 """The number of the round that does not count."""
 
 
-QUICK_PER_S = 10_000.0
-"""Requests that a quick round prepares for each second: it ends early when they are used up."""
+QUICK_EACH = 20
+"""Requests of an association in a quick round, which ends when they are sent."""
+QUICK_S = 60.0
+"""A quick round is not ended by the clock."""
 
 
 class Failed(Exception):

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from tests.acceptance.ward import Ward
 
 _PACK = b'[{"n":"hr","u":"1/min","v":72}]'
-_LIFE_S = 6.0
+_LIFE_S = 10.0
 _DAY = 86_400.0
 
 
@@ -85,8 +85,12 @@ def test_a_certificate_that_ends_ends_the_association(ward: Ward, tmp_path: Path
     nodes = tmp_path / "nodes"
     expired = _about_to_expire(ward, "old")
     nodes.write_text(json.dumps(revoked) + json.dumps(expired))
-    ward.spawn("bracelets", "simulate", "--gateway", ward.uri, "--node-file", str(nodes))
-    until(lambda: ward.status()["associations"] == 2)
+    journal = tmp_path / "journal"
+    journal.touch()
+    words = ("--gateway", ward.uri, "--node-file", str(nodes), "--journal", str(journal))
+    ward.spawn("bracelets", "simulate", *words)
+    # Two associations may be of one of them, that began again on a busy host.
+    until(lambda: all(f'"{name}"' in journal.read_text() for name in ("lost", "old")))
     ward.ask("device", "revoke", "lost")
     until(lambda: "associations ended, revoked: lost" in ward.log("gateway"))
     until(lambda: "associations ended, certificate expired: old" in ward.log("gateway"))

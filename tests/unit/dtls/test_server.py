@@ -203,6 +203,15 @@ def test_a_node_with_an_association_does_not_wait_for_its_host(world) -> None:
     assert first.closed
 
 
+def test_who_ends_what_was_replaced_does_not_end_what_replaced_it(world) -> None:
+    first = world.link().shake_hands()
+    second = world.link().shake_hands()
+    world.server.outgoing.clear()
+    world.server.end(first, "used up")
+    assert world.server.associations() == [second]
+    assert not world.server.outgoing
+
+
 def test_port_0_is_not_answered(world) -> None:
     link = world.link()
     link.path = Path(0, ("192.0.2.1", 0))

@@ -21,7 +21,7 @@ bounds               15 s to 15 min. So silence takes 30 s at least: what monito
                      Confirmable message (RFC 7252 section 4.8: at most 21 s)
 not known yet        60 s, until two gaps are known
 after a restart      the period is remembered; two periods from the restart, so that every node has
-                     had its turn. The same for a time in which the gateway itself was stopped
+                     had its turn. Nearly the same for a time in which the gateway itself was stopped
 ===================  ===========================================================================
 
 All times are monotonic: a wall clock that is set changes nothing.
@@ -41,6 +41,9 @@ SAME_VISIT_S: Final = 1.0
 GAPS: Final = 8
 DEAF_S: Final = 1.0
 """Longer than this between two sweeps, and the gateway itself did not listen."""
+_LISTENED_S: Final = 0.25
+"""What counts of such a time all the same, as of a usual one: or a gateway that is always so late
+would never miss anybody."""
 
 _KEEP_ANEW: Final = 1.25
 """A period that has changed by this factor is worth storing."""
@@ -145,7 +148,7 @@ class Silence:
     def sweep(self, now: float) -> list[Silent]:
         """Those that have fallen silent. Call every quarter of a second."""
         if self._last_sweep is not None and now - self._last_sweep > DEAF_S:
-            deaf = now - self._last_sweep
+            deaf = now - self._last_sweep - _LISTENED_S
             for one in self._watched.values():
                 one.heard = min(one.heard + deaf, now)
                 one.visit = min(one.visit + deaf, now)

@@ -124,6 +124,8 @@ class _Play:
         if taken and not legal:
             way = f"{'certificate' if certified else 'key'}, {'said' if said else 'delivered'}"
             self.failures.append(f"data taken after {' '.join(order)} ({way})")
+        if not taken and order == (_COOKIE, *_FLIGHTS[certified], _DATA):
+            self.failures.append(f"data refused after {' '.join(order)}")
         self.legal += taken
         self._clear(order)
 
@@ -272,8 +274,6 @@ def _run(run: Run) -> Found:
             for name in names:
                 play.odd(name, certified=certified)
     figures = {"sequences": len(every), "taken apart": 2 * len(names), "legal": play.legal}
-    if not play.legal:
-        play.failures.append("data was never taken, on legal ways neither")
     return Found(play.failures, figures)
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from gateway.vitals.silence import SLACK_S, Config, Silence, Silent
+from gateway.vitals.silence import DEAF_S, SLACK_S, Config, Silence, Silent, Watch
 
 SWEEP_S = 0.25
 FLOOR_S = 2 * Config().shortest_period_s + SLACK_S
@@ -118,6 +118,13 @@ def test_a_device_heard_once_is_watched() -> None:
     assert ward.silent == []
     ward.until(121.0)
     assert len(ward.silent) == 1
+
+
+def test_a_gateway_that_is_always_late_misses_a_device_too() -> None:
+    silence = Silence(Config())
+    silence.restore(Watch("d", "P", "2026", 15.0, known=True), 0.0, silent=False)
+    found = [one.device for n in range(1, 200) for one in silence.sweep(n * (DEAF_S + 0.2))]
+    assert found == ["d"]
 
 
 def test_two_hundred_at_once_are_told_in_one_sweep() -> None:

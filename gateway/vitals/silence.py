@@ -21,7 +21,7 @@ bounds               15 s to 15 min. So silence takes 30 s at least: what monito
                      Confirmable message (RFC 7252 section 4.8: at most 21 s)
 not known yet        60 s, until two gaps are known
 after a restart      the period is remembered; two periods from the restart, so that every node has
-                     had its turn. Nearly the same for a time in which the gateway itself was stopped
+                     had its turn. The same, nearly, for a time in which the gateway was stopped
 ===================  ===========================================================================
 
 All times are monotonic: a wall clock that is set changes nothing.

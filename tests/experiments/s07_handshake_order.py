@@ -15,6 +15,7 @@ from unittest.mock import patch
 
 from OpenSSL import SSL
 
+from gateway.dtls import cookie
 from gateway.dtls.engines.openssl import OpensslEngine
 from gateway.dtls.handshake import DEADLINE_S
 from gateway.dtls.records import HANDSHAKE, HEADER_LENGTH
@@ -54,6 +55,8 @@ _NUMBERED: Final[dict[str, Callable[[Puppet, int], bytes]]] = {
     _FINISHED: Puppet.finished,
 }
 _LONGEST: Final = 6
+_LEFT: Final = 16
+"""Record numbers: two flights need fewer."""
 
 
 def _sequences(*, certified: bool) -> Iterator[tuple[str, ...]]:
@@ -143,6 +146,20 @@ class _Play:
         if taken != whole:
             self.failures.append(f"{name}: data {'taken' if taken else 'refused'}")
         self.legal += taken
+        self._clear([name])
+
+    def numbers_end(self, left: int, *, certified: bool) -> None:
+        """A hello after whose record number there are ``left``; what follows is repeated."""
+        puppet, at = self.start(certified=certified)
+        name = f"{left} record numbers left"
+        self._give([name], _numbered(puppet.hello(), (1 << 48) - 1 - left), at)
+        for _ in range(int(DEADLINE_S)):
+            self.inside.now += 1.0
+            try:
+                self.inside.server.sweep(self.inside.now)
+            except Exception as error:
+                self.failures.append(f"{name}, a sweep: {error!r}")
+                break
         self._clear([name])
 
     def _give(self, order: Sequence[str], datagram: bytes, at: Path) -> list[bytes]:
@@ -273,6 +290,8 @@ def _run(run: Run) -> Found:
         for certified in (False, True):
             for name in names:
                 play.odd(name, certified=certified)
+            for left in range(_LEFT):
+                play.numbers_end(left, certified=certified)
     figures = {"sequences": len(every), "taken apart": 2 * len(names), "legal": play.legal}
     return Found(play.failures, figures)
 
@@ -284,6 +303,10 @@ def _no_finished() -> AbstractContextManager[object]:
     return patch.object(OpensslEngine, "done", lambda self: self.keys() is not None)
 
 
+def _numbers_wrap() -> AbstractContextManager[object]:
+    return patch.object(cookie, "_LAST_RECORD", (1 << 48) - 1)
+
+
 def _nobody_asked() -> AbstractContextManager[object]:
     stack = ExitStack()
     for name in ("VERIFY_PEER", "VERIFY_FAIL_IF_NO_PEER_CERT"):
@@ -293,6 +316,7 @@ def _nobody_asked() -> AbstractContextManager[object]:
 
 _FAULTS: Faults = {
     "no-finished": ("an association begins with its keys, before Finished", _no_finished),
+    "numbers-wrap": ("a hello may have any record number", _numbers_wrap),
     "nobody-asked": ("a client need not show a certificate", _nobody_asked),
 }
 
@@ -301,7 +325,8 @@ register(
         id="S-07",
         name="handshake-order",
         target="application data taken on legal ways only, of all permutations of up to 6 "
-        "messages, fragments and epochs; no crash; nothing left half open",
+        "messages, fragments and epochs; no crash, not where record numbers end either; nothing "
+        "left half open",
         unit="sequences",
         short=1500,
         long=200_000,

@@ -69,7 +69,7 @@ _HELD_RECORDS: Final = 2
 _LONGEST_KEPT: Final = 4096
 """Bytes of a record that is kept for later: whoever has a cookie may send such, up to 64 KiB each.
 What is lost by it comes again."""
-_FED: Final = 8
+_FED: Final = 16
 """Records of the peer's key before the handshake is done: its Finished, and alerts. OpenSSL would
 keep a hundred of 16 KiB until the ChangeCipherSpec comes."""
 _DECRYPT_ERROR: Final = bytes((2, 51))

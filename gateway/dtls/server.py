@@ -308,9 +308,7 @@ class Server:
                 self.end(association, why)
 
     def end(self, association: Association, why: str) -> None:
-        """End one, with close_notify; another may be at its address by now, and lives on."""
-        if self._associations.get(association.path) is not association:
-            return
+        """End one that lives, with close_notify."""
         with suppress(DtlsError):  # no number is left to say it with
             self.outgoing.append((association.close(), association.path))
         self._remove(association, why)

@@ -22,6 +22,9 @@ from gateway.dtls.records import (
 )
 from gateway.dtls.server import HALF_OPEN, Change, Config
 from gateway.errors import DtlsError
+from tests.experiments.rigs.dtls_server import Inside
+
+from .conftest import path
 
 if TYPE_CHECKING:
     from .conftest import Link
@@ -203,13 +206,16 @@ def test_a_node_with_an_association_does_not_wait_for_its_host(world) -> None:
     assert first.closed
 
 
-def test_who_ends_what_was_replaced_does_not_end_what_replaced_it(world) -> None:
-    first = world.link().shake_hands()
-    second = world.link().shake_hands()
-    world.server.outgoing.clear()
-    world.server.end(first, "used up")
-    assert world.server.associations() == [second]
-    assert not world.server.outgoing
+def test_a_handshake_keeps_little_of_what_its_own_key_protects() -> None:
+    """Of a node whose ChangeCipherSpec does not come."""
+    inside, at = Inside(1), path()
+    puppet = inside.puppet()
+    inside.greet(puppet, at)
+    inside.give(puppet.key_exchange(), at)
+    for _ in range(200):
+        inside.give(puppet.protect(HANDSHAKE, bytes(4000)), at)
+    (pending,) = inside.server._pending.values()
+    assert 0 < len(pending.handshake._consumed) <= 16
 
 
 def test_port_0_is_not_answered(world) -> None:

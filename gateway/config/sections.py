@@ -66,7 +66,7 @@ class LimitsSection:
     """What one device, and all of them together, may take."""
 
     device_messages_per_s: float = 50.0
-    """Messages a second from one device; more are answered 4.29. 0 = no limit."""
+    """Messages a second from one device; more are answered 4.29, or not at all. 0 = no limit."""
     associations: int = server.Config().associations
     """DTLS associations held at once; the longest silent one makes room. About 4 KiB each."""
 

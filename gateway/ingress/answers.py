@@ -10,6 +10,7 @@ from gateway.coap import fastlane
 from gateway.coap.numbers import Code
 from gateway.coap.refusal import refusal
 from gateway.errors import DtlsError, OutboxFull, PeerError, SealError, TooManyRequestsError
+from gateway.ingress.rate import REFUSALS_PER_S, Rates
 from gateway.intake import Repeated
 
 if TYPE_CHECKING:
@@ -35,6 +36,7 @@ class Answers:
         self._exchanges = exchanges
         self._server = server
         self._send = send
+        self._refusals = Rates(REFUSALS_PER_S)
         self._outgoing: list[tuple[bytes, Path]] = []
         self.next_message_id: Callable[[], int] | None = None
         """Of the other lane, the only one that mints them: for answers to Non-confirmables."""
@@ -54,6 +56,9 @@ class Answers:
         now: float,
     ) -> None:
         """Answer what is not going to be stored."""
+        if isinstance(outcome, TooManyRequestsError):
+            self._too_fast(association, telemetry, outcome, now)
+            return
         mid = self._mid(telemetry)
         if isinstance(outcome, (PeerError, OutboxFull)):
             answer = fastlane.answer(telemetry, mid=mid, **refusal(outcome)._asdict())
@@ -68,12 +73,21 @@ class Answers:
             if isinstance(outcome, Exception):
                 self.bug(outcome)
             return
-        if isinstance(outcome, TooManyRequestsError):
-            # Not worth a place among the remembered: its repetition may find a token.
-            self._exchanges.forget(association.endpoint.association, telemetry.mid)
+        self._answer(association, telemetry, answer, now)
+
+    def _too_fast(
+        self,
+        association: Association,
+        telemetry: Telemetry,
+        error: TooManyRequestsError,
+        now: float,
+    ) -> None:
+        # Not worth a place among the remembered: its repetition may find a token.
+        self._exchanges.forget(association.endpoint.association, telemetry.mid)
+        if not self._refusals.over(association.endpoint.device, now):
+            mid = self._mid(telemetry)
+            answer = fastlane.answer(telemetry, mid=mid, **refusal(error)._asdict())
             self.protected(association, answer)
-        else:
-            self._answer(association, telemetry, answer, now)
 
     def bug(self, error: Exception) -> None:
         """What raised costs its datagram and one line."""

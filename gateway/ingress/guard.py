@@ -52,7 +52,7 @@ from gateway.errors import (
     TooManyRequestsError,
     UnsupportedContentFormatError,
 )
-from gateway.ingress.rate import Rates
+from gateway.ingress.rate import REFUSALS_PER_S, Rates
 
 if TYPE_CHECKING:
     from gateway.endpoint import Endpoint
@@ -76,9 +76,6 @@ _IN_REQUESTS: Final = frozenset(n for n in OPTIONS if not is_critical(n)) | CRIT
 _IN_RESPONSES: Final = frozenset(OPTIONS)
 
 _READS: Final = (Code.GET, Code.FETCH)
-
-_REFUSALS_PER_S: Final = 1.0
-"""4.29 a second and device: RFC 8516 section 3 wants these limited too."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -146,7 +143,7 @@ class Guard:
         self._config = config
         self._behind = behind
         self._rates = Rates(config.rate_per_s)
-        self._refusals = Rates(_REFUSALS_PER_S)
+        self._refusals = Rates(REFUSALS_PER_S)
         self._exchanges = Exchanges(config.exchanges)
         self._assemblies = Assemblies(config.assemblies)
 

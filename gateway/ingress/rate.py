@@ -9,6 +9,10 @@ _BURST_S: Final = 2.0
 
 _DEVICES: Final = 8192
 
+REFUSALS_PER_S: Final = 1.0
+"""4.29 a second and device, then silence: RFC 8516 section 3 wants these limited too. A flood is
+not to cost an answer each; a node that is only hasty repeats what was not answered."""
+
 
 class Rates:
     """Token buckets by device. per_s: messages a second; 0: no limit."""

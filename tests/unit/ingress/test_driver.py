@@ -208,12 +208,21 @@ async def test_a_device_over_its_rate_is_told_when_to_come_back(bench: Bench) ->
     other.sends(bench.post(hr(72)))
     await bench.settled()
     answers = node.hears()
-    assert Counter(one.code for one in answers) == {Code.TOO_MANY_REQUESTS: 4, Code.CHANGED: 4}
+    # Three routine messages and one emergency are too many. Two are told so, the rest is silence.
+    assert Counter(one.code for one in answers) == {Code.TOO_MANY_REQUESTS: 2, Code.CHANGED: 4}
+    assert bench.driver.counts["rate"] == 4
     refused = next(one for one in answers if one.code == Code.TOO_MANY_REQUESTS)
     assert refused.uint(Option.MAX_AGE) == 1
     assert [one.code for one in other.hears()] == [Code.CHANGED]
+    bench.clock.now += 1.0
+    node.sends(*(bench.post(hr(72)) for _ in range(3)))
+    await bench.settled()
+    assert Counter(one.code for one in node.hears()) == {
+        Code.TOO_MANY_REQUESTS: 1,
+        Code.CHANGED: 1,
+    }
     status = bench.writer.status()
-    assert (status.lanes[Lane.EMERGENCY].rows, status.lanes[Lane.ROUTINE].rows) == (2, 3)
+    assert (status.lanes[Lane.EMERGENCY].rows, status.lanes[Lane.ROUTINE].rows) == (2, 4)
 
 
 async def test_a_full_outbox_refuses_routine_and_takes_emergencies(bench: Bench) -> None:

@@ -3,11 +3,16 @@ again, deleted; with the gateway running or not, and with several workers."""
 
 from __future__ import annotations
 
+import contextlib
+import io
 import json
-from typing import TYPE_CHECKING
+import os
+from typing import TYPE_CHECKING, Any
+from unittest import mock
 
 import pytest
 
+from gateway import cli
 from gateway.lane import Lane
 from gateway.outbox.offline import offline
 from tests.acceptance.ward import until
@@ -38,14 +43,32 @@ def devices(ward: Ward) -> list[Device]:
     return [ward.enter(f"bracelet-{n}", f"P{n}") for n in range(4)]
 
 
+def _ask(ward: Ward, *words: str, code: int = 0) -> str:
+    """A command without a process of its own: starting so many is most of a test's time."""
+    said, complained = io.StringIO(), io.StringIO()
+    with (
+        mock.patch.dict(os.environ, ward.environment),
+        contextlib.redirect_stdout(said),
+        contextlib.redirect_stderr(complained),
+    ):
+        assert cli.main(["--config", str(ward.config), *words]) == code, complained.getvalue()
+    return (complained if code else said).getvalue()
+
+
+def _read(ward: Ward, *words: str) -> list[dict[str, Any]]:
+    """What the doctor can open."""
+    lines = _ask(ward, "read", "--as", "doctor", "--format", "jsonl", *words)
+    return [json.loads(line) for line in lines.splitlines()]
+
+
 def _listed(ward: Ward) -> list[dict[str, str]]:
-    rows: list[dict[str, str]] = json.loads(ward.ask("outbox", "list", "--json"))
+    rows: list[dict[str, str]] = json.loads(_ask(ward, "outbox", "list", "--json"))
     return rows
 
 
 def test_dead_letters_of_a_gateway_alone(ward: Ward, devices: list[Device], tmp_path: Path) -> None:
     ward.start_gateway()
-    assert "no dead letters" in ward.ask("outbox", "list")
+    assert "no dead letters" in _ask(ward, "outbox", "list")
     for n, device in enumerate(devices):
         assert ward.post(device, "v", _hr(60 + n)) == 0x44
     assert ward.stop_gateway() == 0
@@ -57,28 +80,28 @@ def test_dead_letters_of_a_gateway_alone(ward: Ward, devices: list[Device], tmp_
         (f"P{n}", "routine", "a test says so") for n in range(4)
     ]
     file = tmp_path / "dead.cbor"
-    assert "4 sealed records written" in ward.ask("outbox", "export", str(file))
-    assert "cannot be written" in ward.ask("outbox", "export", str(file), code=1)
-    opened = ward.read("doctor", "--file", str(file))
+    assert "4 sealed records written" in _ask(ward, "outbox", "export", str(file))
+    assert "cannot be written" in _ask(ward, "outbox", "export", str(file), code=1)
+    opened = _read(ward, "--file", str(file))
     assert [one["senml"][0]["v"] for one in opened] == [60, 61, 62, 63]
     assert [one["id"] for one in opened] == [row["id"] for row in stopped]
     assert b"P1" not in file.read_bytes(), "pseudonyms only"
-    assert "1 of 1 dead letters deleted" in ward.ask("outbox", "drop", stopped[0]["number"])
+    assert "1 of 1 dead letters deleted" in _ask(ward, "outbox", "drop", stopped[0]["number"])
 
     # Running: the same, asked of the gateway.
     ward.start()
     assert _listed(ward) == stopped[1:]
     again = tmp_path / "again.cbor"
-    ward.ask("outbox", "export", str(again))
-    assert ward.read("doctor", "--file", str(again)) == opened[1:]
-    assert "say --yes too" in ward.ask("outbox", "drop", "--all", code=1)
-    assert "by their numbers, or say --all" in ward.ask("outbox", "retry", code=1)
-    ward.ask("outbox", "drop", stopped[0]["number"], code=1)  # gone already
-    assert "1 of 1" in ward.ask("outbox", "drop", stopped[1]["number"])
+    _ask(ward, "outbox", "export", str(again))
+    assert _read(ward, "--file", str(again)) == opened[1:]
+    assert "say --yes too" in _ask(ward, "outbox", "drop", "--all", code=1)
+    assert "by their numbers, or say --all" in _ask(ward, "outbox", "retry", code=1)
+    _ask(ward, "outbox", "drop", stopped[0]["number"], code=1)  # gone already
+    assert "1 of 1" in _ask(ward, "outbox", "drop", stopped[1]["number"])
     assert f"deleted by hand: {stopped[1]['number']}" in ward.log("gateway")
-    assert "2 of 2 dead letters to be tried again" in ward.ask("outbox", "retry", "--all")
+    assert "2 of 2 dead letters to be tried again" in _ask(ward, "outbox", "retry", "--all")
     ward.delivered()
-    assert [one["senml"][0]["v"] for one in ward.read("doctor")] == [62, 63]
+    assert [one["senml"][0]["v"] for one in _read(ward)] == [62, 63]
     assert _listed(ward) == []
     ward.assert_no_bugs()
 
@@ -98,8 +121,8 @@ def test_dead_letters_of_workers_and_of_what_they_left(ward: Ward, devices: list
     assert len(names) == 4
     assert all(":" in name for name in names)
     assert len({name.split(":")[0] for name in names}) == sum(count > 0 for count in dead)
-    assert "1 of 1" in ward.ask("outbox", "drop", names.pop())
-    assert "3 of 3" in ward.ask("outbox", "retry", *names)
+    assert "1 of 1" in _ask(ward, "outbox", "drop", names.pop())
+    assert "3 of 3" in _ask(ward, "outbox", "retry", *names)
     until(lambda: not ward.waiting("routine"))
-    assert len(ward.read("doctor")) == 3
+    assert len(_read(ward)) == 3
     assert ward.stop_gateway() == 0

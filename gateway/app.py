@@ -68,7 +68,8 @@ class Gateway:
 
         Raises ConfigError with all that is wrong.
         """
-        self._loaded = loaded
+        self.loaded = loaded
+        """The configuration in force."""
         self._clock = clock
         configuration = loaded.configuration
         section = configuration.gateway
@@ -101,7 +102,7 @@ class Gateway:
 
     async def start(self) -> None:
         """Open everything. Raises ConfigError or OutboxError; call :meth:`stop` all the same."""
-        configuration = self._loaded.configuration
+        configuration = self.loaded.configuration
         self.ended: asyncio.Future[str] = asyncio.get_running_loop().create_future()
         """Resolved with the reason when the gateway cannot go on."""
         selftest.all_suites(os.urandom)
@@ -117,7 +118,7 @@ class Gateway:
         )
         self._book.restore(await self._writer.alarms(), self._clock.monotonic())
         self._undelivered = Undelivered(
-            self._loaded.configuration.gateway.name, self._book, os.urandom
+            self.loaded.configuration.gateway.name, self._book, os.urandom
         )
         self._server = making.server(
             configuration.limits, self._place, self._ward.devices, self._identity
@@ -232,9 +233,9 @@ class Gateway:
 
         Raises ConfigError, and nothing has changed then.
         """
-        fresh = reloading.read(self._loaded, self._identity)
-        self._loaded, self._identity = fresh.loaded, fresh.identity
-        configuration = self._loaded.configuration
+        fresh = reloading.read(self.loaded, self._identity)
+        self.loaded, self._identity = fresh.loaded, fresh.identity
+        configuration = self.loaded.configuration
         per_s = configuration.limits.device_messages_per_s
         self._rates.per_s, self._emergency_rates.per_s = per_s, making.emergencies_per_s(per_s)
         self._lane.limit(per_s)
@@ -262,7 +263,7 @@ class Gateway:
         return {self._place.number: self._writer, **left}
 
     def _make_sink(self, lane: Lane) -> Sink:
-        return cloud_sink(self._loaded, lane)
+        return cloud_sink(self.loaded, lane)
 
     def _committed(self, batches: list[object]) -> None:
         if self._homes is not None:
@@ -320,7 +321,7 @@ class Gateway:
         self._book.keep_only(self._ward.is_current, wall)
 
     def _doubt_clock(self, wall: float) -> None:
-        name, doubt = self._loaded.configuration.gateway.name, self._timekeeping.doubt()
+        name, doubt = self.loaded.configuration.gateway.name, self._timekeeping.doubt()
         if doubt is None:
             self._book.end_technical(name, CLOCK, wall)
         else:
@@ -331,7 +332,7 @@ class Gateway:
     def status(self) -> dict[str, Any]:
         """Figures of everything, as the control socket and ``outbox status`` show them."""
         return figures.status(
-            ward=self._loaded.configuration.gateway.ward,
+            ward=self.loaded.configuration.gateway.ward,
             listen=self.addresses,
             uptime_s=self._clock.monotonic() - self._started,
             timekeeping=self._timekeeping,

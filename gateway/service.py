@@ -28,6 +28,7 @@ from gateway.workers import lifeline
 
 if TYPE_CHECKING:
     import socket
+    import ssl
     from collections.abc import Awaitable, Callable
 
     from gateway.clock import Clock
@@ -47,6 +48,8 @@ class Serving(Protocol):
 
     ended: asyncio.Future[str]
     addresses: list[str]
+    loaded: Loaded
+    """The configuration in force, another one after a reload."""
 
     async def start(self) -> None: ...
 
@@ -72,7 +75,6 @@ class Service:
     def __init__(
         self,
         gateway: Serving,
-        loaded: Loaded,
         clock: Clock,
         *,
         on_ready: Callable[[str], None],
@@ -80,7 +82,6 @@ class Service:
     ) -> None:
         """``on_ready``: hears where nodes find it. ``line``: of a worker, to its supervisor."""
         self._gateway = gateway
-        self._loaded = loaded
         self._clock = clock
         self._on_ready = on_ready
         self._line = line
@@ -88,6 +89,7 @@ class Service:
         self._pulse = Pulse(gateway.ping, self._alive, clock)
         self._pulses = 0
         self._console: Console | None = None
+        self._tls: ssl.SSLContext | None = None
         self._tasks: list[asyncio.Task[None]] = []
         self._started = asyncio.Event()
         self._reloading = asyncio.Lock()
@@ -162,18 +164,23 @@ class Service:
 
     async def _open_console(self) -> None:
         """Nodes are served without it too: what is wrong is told, and no reason to end."""
-        section = self._loaded.configuration.gateway
-        places = self._loaded.configuration.console.listen
+        section = self._gateway.loaded.configuration.gateway
+        places = self._gateway.loaded.configuration.console.listen
         try:
-            tls = None
             if not all(is_loopback(place) for place in places):
-                tls = auth.server_context(section.certificate, section.key, section.ca)
-            self._console = Console(self, auth.token(section.state), self._clock, tls)
+                self._tls = auth.server_context(section.certificate, section.key, section.ca)
+            self._console = Console(self, auth.token(section.state), self._clock, self._tls)
             await self._console.start(places)
         except ConfigError as error:
             _log.error("no console: %s; the gateway works without it", "; ".join(error.problems))
         else:
             _log.info("console on %s", ", ".join(self._console.urls))
+
+    def _renew_console(self) -> None:
+        """Who connects from now on sees the certificate that is in force. Raises ConfigError."""
+        if self._tls is not None:
+            section = self._gateway.loaded.configuration.gateway
+            auth.show(self._tls, section.certificate, section.key)
 
     def trouble(self) -> list[str]:
         """Why no record would be acknowledged now, a line each."""
@@ -186,8 +193,8 @@ class Service:
 
     async def figures(self) -> dict[str, Any]:
         """For ``/metrics``. Raises GatewayError."""
+        certificate = files.load_certificate(self._gateway.loaded.configuration.gateway.certificate)
         status = self._gateway.status()
-        certificate = files.load_certificate(self._loaded.configuration.gateway.certificate)
         return {
             **(await status if inspect.isawaitable(status) else status),
             "ready": not self.trouble(),
@@ -218,6 +225,7 @@ class Service:
             self._notifier.reloading()
             try:
                 words = await self._gateway.reload()
+                self._renew_console()
             except ConfigError as error:
                 for problem in error.problems:
                     _log.error("reload refused, nothing has changed: %s", problem)

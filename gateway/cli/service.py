@@ -54,14 +54,14 @@ def _run(args: argparse.Namespace) -> int:
         worker, line = lifeline.join(args.worker)
         log.configure(worker=worker.place.number)
         mine = Gateway(loaded, clock, worker)
-        return asyncio.run(Service(mine, loaded, clock, on_ready=_say, line=line).run())
+        return asyncio.run(Service(mine, clock, on_ready=_say, line=line).run())
     log.configure()
     # Also where there are workers: what is wrong is told here, once.
     gateway = Gateway(loaded, clock)
     section, workers = loaded.configuration.gateway, loaded.configuration.coap.workers
     moving.settle(section.state, workers, secret.load(section.state), clock.wall())
     serving = gateway if workers == 1 else Supervisor(loaded)
-    return asyncio.run(Service(serving, loaded, clock, on_ready=_say).run())
+    return asyncio.run(Service(serving, clock, on_ready=_say).run())
 
 
 def _say(addresses: str) -> None:

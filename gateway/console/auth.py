@@ -64,12 +64,18 @@ def server_context(certificate: Path, key: Path, ca: Path) -> ssl.SSLContext:
     context.verify_mode = ssl.CERT_OPTIONAL
     try:
         context.load_verify_locations(ca)
+    except (OSError, ssl.SSLError) as error:
+        raise ConfigError([f"{ca}: cannot be used for TLS: {error}"]) from None
+    show(context, certificate, key)
+    return context
+
+
+def show(context: ssl.SSLContext, certificate: Path, key: Path) -> None:
+    """This certificate from the next connection on. Raises ConfigError."""
+    try:
         context.load_cert_chain(certificate, key)
     except (OSError, ssl.SSLError) as error:
-        raise ConfigError(
-            [f"{certificate}, {key}, {ca}: cannot be used for TLS: {error}"]
-        ) from None
-    return context
+        raise ConfigError([f"{certificate}, {key}: cannot be used for TLS: {error}"]) from None
 
 
 def welcome(request: web.Request, expected: str, wall: float) -> bool:

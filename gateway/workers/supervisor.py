@@ -46,7 +46,8 @@ class Supervisor:
     """``await start()``, then ``await ended``, then ``await stop()``: like a gateway alone."""
 
     def __init__(self, loaded: Loaded) -> None:
-        self._loaded = loaded
+        self.loaded = loaded
+        """The configuration in force."""
         self._identity = identity.load(loaded)
         configuration = loaded.configuration
         self._state = configuration.gateway.state
@@ -68,7 +69,7 @@ class Supervisor:
         """Resolved with the reason when the gateway cannot go on."""
         if await asyncio.to_thread(control.ask, self._state, "ping") is not None:
             raise UsageError(f"{self._state}: in use by a running gateway; stop it first")
-        listening = Sockets(self._loaded.configuration.coap.listen)
+        listening = Sockets(self.loaded.configuration.coap.listen)
         with contextlib.ExitStack() as ours:
             # A worker's sockets and links are open in that worker only.
             ours.callback(listening.close)
@@ -112,7 +113,7 @@ class Supervisor:
             lifeline.offer(ours, sockets, links)
             worker = await asyncio.create_subprocess_exec(
                 # -P: what this process runs, not a package that lies where it was called.
-                *(sys.executable, "-P", "-m", "gateway", "--config", str(self._loaded.path)),
+                *(sys.executable, "-P", "-m", "gateway", "--config", str(self.loaded.path)),
                 *("run", "--worker", f"{number}/{self._count}"),
                 stdin=theirs.fileno(),
                 stdout=asyncio.subprocess.DEVNULL,
@@ -163,8 +164,8 @@ class Supervisor:
 
         Not before :meth:`start` has returned: a worker would end of the signal. Raises ConfigError.
         """
-        fresh = reloading.read(self._loaded, self._identity)
-        self._loaded, self._identity = fresh.loaded, fresh.identity
+        fresh = reloading.read(self.loaded, self._identity)
+        self.loaded, self._identity = fresh.loaded, fresh.identity
         self._signal(signal.SIGHUP)
         return fresh.words
 

@@ -6,11 +6,15 @@ from __future__ import annotations
 import http.client
 import re
 import signal
+import time
 from typing import TYPE_CHECKING
 
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
+from certs import files
+from certs.authority import Authority
+from certs.profiles import GATEWAY
 from tests.acceptance.ward import until
 from tests.experiments.rigs.manager import Manager
 
@@ -84,9 +88,14 @@ def test_the_life_of_a_service(ward: Ward, manager: Manager, workers: int) -> No
     assert ward.post(device, "v", _PACK) == 0x44
 
     # A good one does: what waits goes to where the cloud store really is.
-    ward.config.write_text(good)
+    ends = _issue(ward.folder, "next.pem")
+    assert _figure(ward, "certificate_expiry_timestamp_seconds") != ends
+    renewed, found = re.subn(r"(?m)^# certificate = .*$", 'certificate = "keys/next.pem"', good)
+    assert found == 1
+    ward.config.write_text(renewed)
     ward.gateway.send_signal(signal.SIGHUP)
-    _until_told(manager, "reloaded, changed: cloud.url")
+    _until_told(manager, "reloaded, changed: gateway.certificate, cloud.url")
+    assert _figure(ward, "certificate_expiry_timestamp_seconds") == ends
     ward.delivered()
     assert len(ward.read("doctor")) == 2
 
@@ -97,6 +106,16 @@ def test_the_life_of_a_service(ward: Ward, manager: Manager, workers: int) -> No
     assert "STOPPING" in manager.heard
     assert "RELOADING" in manager.heard
     assert "Traceback" not in ward.log("gateway")
+
+
+def _issue(folder: Path, name: str) -> float:
+    """Another certificate for the gateway's key; when it ends."""
+    key = files.load_private(folder / "keys" / "gateway.key")
+    issued = Authority.load(folder / "ca").issue(
+        GATEWAY, "gateway", key.public_key(), wall=time.time(), days=40
+    )
+    files.write_certificate(folder / "keys" / name, issued)
+    return issued.not_valid_after_utc.timestamp()
 
 
 def _until_told(manager: Manager, status: str) -> None:

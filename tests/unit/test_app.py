@@ -161,7 +161,7 @@ async def test_a_gateway_without_room_for_any_record_says_so_when_asked(
 async def test_a_reload_that_is_refused_changes_nothing(gateway: Gateway, state: Path) -> None:
     path = state.parent / "gateway.toml"
     path.write_text(path.read_text().replace("https://127.0.0.1:1", "http://127.0.0.1:2"))
-    before = gateway._loaded
+    before = gateway.loaded
     with pytest.raises(ConfigError, match="must begin with https"):
         await gateway.reload()
-    assert gateway._loaded is before
+    assert gateway.loaded is before

@@ -10,8 +10,9 @@ from typing import TYPE_CHECKING, Any
 
 import aiohttp
 import pytest
+from cryptography.hazmat.primitives.serialization import Encoding
 
-from certs.profiles import ADMIN, DOCTOR
+from certs.profiles import ADMIN, DOCTOR, GATEWAY
 from gateway.clock import SystemClock
 from gateway.console import auth, listening
 from gateway.console.app import Console
@@ -119,6 +120,24 @@ async def test_beyond_this_machine_it_is_https_and_roles_may_come_in(
         assert (await _get(f"{url}/metrics", tls=_client(ward, doctor)))[0] == 401
         with pytest.raises(aiohttp.ClientError):
             await _get(url.replace("https", "http") + "/healthz")
+
+
+async def test_who_connects_after_a_renewal_sees_the_new_certificate(
+    ward: Ward, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(listening, "is_loopback", lambda place: False)
+    old, new = ward.gateway, ward.party(GATEWAY, "gateway-1", hosts=("127.0.0.1",))
+    mine = auth.server_context(old.certificate_path, old.key_path, ward.ca / "ca.pem")
+    async with _serving(Source(), mine) as url:
+        port = int(url.rpartition(":")[2])
+        for party in (old, new):
+            auth.show(mine, party.certificate_path, party.key_path)
+            _, writer = await asyncio.open_connection("127.0.0.1", port, ssl=_client(ward, None))
+            seen = writer.get_extra_info("ssl_object").getpeercert(binary_form=True)
+            writer.close()
+            assert seen == party.certificate.public_bytes(Encoding.DER)
+        with pytest.raises(ConfigError, match="cannot be used for TLS"):
+            auth.show(mine, new.certificate_path, old.key_path)
 
 
 def test_what_is_loopback() -> None:

@@ -11,6 +11,7 @@ import signal
 import time
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
+from threading import Lock
 from typing import TYPE_CHECKING, NamedTuple
 
 from tests.acceptance.ward import WITHIN_S, a_ward
@@ -49,6 +50,11 @@ _CASES = (
 )
 
 
+_making = Lock()
+"""A configuration is written from what its module's source says, and Python 3.11 reads the source
+of one module at a time."""
+
+
 def _run(run: Run) -> Found:
     cases = _CASES[: run.runs]
     with ThreadPoolExecutor(len(cases)) as side_by_side:
@@ -66,7 +72,8 @@ def _alone(run: Run, case: _Case) -> tuple[list[str], float]:
     folder = run.folder / str(_CASES.index(case))
     folder.mkdir()
     with a_ward(folder) as ward:
-        ward.make()
+        with _making:
+            ward.make()
         ward.planted = "hanging"
         ward.environment["HANGING_FAULT"] = run.fault or ""
         manager = Manager(ward, folder, _WATCHDOG_S / scale)

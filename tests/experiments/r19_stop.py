@@ -13,7 +13,7 @@ from tests.experiments.rigs.mortal import Mortal, a_mortal_ward
 _NODES = 12
 _EXIT_S = 5.0
 _BACK_S = 10.0
-_IN_VAIN_S = 40.0
+_IN_VAIN_S, _FAULT_S = 40.0, 6.0
 
 
 async def _stops(run: Run) -> Found:
@@ -30,7 +30,7 @@ async def _stops(run: Run) -> Found:
             began = time.monotonic()
             assert ward.gateway is not None
             ward.gateway.send_signal(signal.SIGTERM)
-            code = await ward.ended(_IN_VAIN_S)
+            code = await ward.ended(_FAULT_S if run.fault else _IN_VAIN_S)
             ends.append(time.monotonic() - began)
             if code != 0:
                 failures.append(f"exit code {code} after {ends[-1]:.1f} s")

@@ -34,6 +34,8 @@ if TYPE_CHECKING:
 # How long an example takes is a busy host's business.
 settings.register_profile("any host", deadline=None, suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile("any host")
+# For a second run of what was run at length: `pytest --hypothesis-profile=brief`.
+settings.register_profile("brief", settings.get_profile("any host"), max_examples=20)
 
 PATIENT = bytes(range(16))
 

@@ -20,6 +20,7 @@ from collections import deque
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
+from unittest.mock import patch
 
 from gateway import app
 from gateway.alarm_book import AlarmBook
@@ -35,7 +36,6 @@ from tests.experiments.rigs.cloud_stub import Stub
 from tests.experiments.rigs.inside import KEY, Inside
 from tests.experiments.rigs.line import until
 from tests.experiments.rigs.overload import Emergency, Flood, emergencies
-from tests.experiments.rigs.plant import instead
 from tests.unit.conftest import TODAY
 
 if TYPE_CHECKING:
@@ -283,14 +283,14 @@ def run(run: Run) -> Found:
     if run.long:
         return run_long(run)
     with ExitStack() as stack:
-        stack.enter_context(instead(logging.getLogger("alarms"), "disabled", True))
-        stack.enter_context(instead(app, "AlarmBook", Places))
+        stack.enter_context(patch.object(logging.getLogger("alarms"), "disabled", True))
+        stack.enter_context(patch.object(app, "AlarmBook", Places))
         if run.fault in ("one-queue", "no-turns"):
-            stack.enter_context(instead(driver, "Backlog", FirstCome))
+            stack.enter_context(patch.object(driver, "Backlog", FirstCome))
         if run.fault == "one-queue":
-            stack.enter_context(instead(fastlane, "DECLARED", ()))
+            stack.enter_context(patch.object(fastlane, "DECLARED", ()))
         if run.fault == "one-connection":
-            stack.enter_context(instead(CloudSink, "deliver", _in_turn()))
+            stack.enter_context(patch.object(CloudSink, "deliver", _in_turn()))
         return asyncio.run(_briefly(run))
 
 

@@ -12,6 +12,7 @@ import os
 import time
 from contextlib import ExitStack
 from typing import TYPE_CHECKING, Any
+from unittest.mock import patch
 
 from gateway.cose.envelope import Envelope
 from gateway.lane import Lane
@@ -24,7 +25,6 @@ from tests.experiments.l01_emergencies import not_delivered, quantile
 from tests.experiments.rigs.cloud_stub import http
 from tests.experiments.rigs.inside import Inside
 from tests.experiments.rigs.overload import Flood, emergencies
-from tests.experiments.rigs.plant import instead
 
 if TYPE_CHECKING:
     from asyncio import StreamWriter
@@ -90,7 +90,7 @@ async def _emergencies(run: Run) -> Found:
     rows = WAITING[run.long]
     inside = Inside(run.folder, [*NODES, *FLOODERS], _NO_LIMIT)
     await asyncio.to_thread(_fill, inside.state / "outbox.db", rows)
-    with instead(Store, "commit", _slow_commit):
+    with patch.object(Store, "commit", _slow_commit):
         async with inside:
             inside.stub.answer = _a_batch_a_second
             links = [await inside.link(name) for name in NODES]
@@ -132,12 +132,12 @@ async def _in_order(self: Any, lane: Lane, limit: int, max_bytes: int, *, now: f
 def run(run: Run) -> Found:
     """See the module."""
     with ExitStack() as stack:
-        stack.enter_context(instead(logging.getLogger("alarms"), "disabled", True))
-        stack.enter_context(instead(logging.getLogger("delivery"), "disabled", True))
+        stack.enter_context(patch.object(logging.getLogger("alarms"), "disabled", True))
+        stack.enter_context(patch.object(logging.getLogger("delivery"), "disabled", True))
         if run.fault == "one-lane":
-            stack.enter_context(instead(Assessment, "lane", Lane.ROUTINE))
+            stack.enter_context(patch.object(Assessment, "lane", Lane.ROUTINE))
         elif run.fault == "in-order":
-            stack.enter_context(instead(Writer, "lease", _in_order))
+            stack.enter_context(patch.object(Writer, "lease", _in_order))
         return asyncio.run(_emergencies(run))
 
 

@@ -12,6 +12,7 @@ import logging
 import time
 from contextlib import ExitStack
 from typing import TYPE_CHECKING, Any
+from unittest.mock import patch
 
 from gateway.alarm_book import AlarmBook
 from gateway.delivery import undelivered
@@ -22,7 +23,6 @@ from tests.experiments import Experiment, Found, Run, register
 from tests.experiments.rigs.cloud_stub import http
 from tests.experiments.rigs.inside import Inside, good, post
 from tests.experiments.rigs.line import until
-from tests.experiments.rigs.plant import instead
 
 if TYPE_CHECKING:
     from asyncio import StreamWriter
@@ -165,14 +165,14 @@ async def _one(folder: Any, how: str, run: Run, said: _Said) -> tuple[str | None
 def run(run: Run) -> Found:
     """Three outages at once, each of a gateway of its own."""
     with ExitStack() as stack:
-        stack.enter_context(instead(undelivered, "AGAIN_S", _AGAIN_S))
-        stack.enter_context(instead(logging.getLogger("alarms"), "disabled", True))
+        stack.enter_context(patch.object(undelivered, "AGAIN_S", _AGAIN_S))
+        stack.enter_context(patch.object(logging.getLogger("alarms"), "disabled", True))
         if run.fault == "needs-a-failure":
-            stack.enter_context(instead(undelivered, "SLOW_S", float("inf")))
+            stack.enter_context(patch.object(undelivered, "SLOW_S", float("inf")))
         elif run.fault == "ends-with-health":
-            stack.enter_context(instead(Undelivered, "sweep", _believes_health))
+            stack.enter_context(patch.object(Undelivered, "sweep", _believes_health))
         elif run.fault == "forgotten":
-            stack.enter_context(instead(AlarmBook, "restore", lambda *_: None))
+            stack.enter_context(patch.object(AlarmBook, "restore", lambda *_: None))
         return asyncio.run(_all(run))
 
 

@@ -17,6 +17,7 @@ import signal
 import time
 from contextlib import ExitStack
 from typing import TYPE_CHECKING, Any, NamedTuple
+from unittest.mock import patch
 
 from gateway import control
 from gateway.alarm_book import AlarmBook
@@ -30,7 +31,6 @@ from gateway.vitals.silence import Silence
 from tests.acceptance.ward import Device, Ward, a_ward
 from tests.experiments import Experiment, Found, Run, register
 from tests.experiments.rigs.inside import CBOR, KEY, good, post
-from tests.experiments.rigs.plant import instead
 from tests.unit.conftest import TODAY, Desk
 
 if TYPE_CHECKING:
@@ -300,9 +300,9 @@ _FAULTS: dict[str, tuple[object, str, object]] = {
 def run(run: Run) -> Found:
     """Both parts; a planted fault must show in the first."""
     with ExitStack() as stack:
-        stack.enter_context(instead(logging.getLogger("alarms"), "disabled", True))
+        stack.enter_context(patch.object(logging.getLogger("alarms"), "disabled", True))
         if run.fault is not None:
-            stack.enter_context(instead(*_FAULTS[run.fault]))
+            stack.enter_context(patch.object(*_FAULTS[run.fault]))
         hours = _hours(run)
     run.progress(run.runs)
     if run.fault is not None or hours.failures:

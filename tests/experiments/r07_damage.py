@@ -15,6 +15,7 @@ import shutil
 import sqlite3
 import time
 from typing import TYPE_CHECKING, NamedTuple
+from unittest.mock import patch
 
 from gateway.cose.envelope import Envelope
 from gateway.lane import Lane
@@ -24,7 +25,6 @@ from gateway.outbox.salvage import open_store
 from gateway.outbox.store import Store
 from tests.experiments import Experiment, Found, Run, register
 from tests.experiments.rigs.mortal import Mortal, a_mortal_ward
-from tests.experiments.rigs.plant import instead
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -244,7 +244,7 @@ def _run(run: Run) -> Found:
         hit = _smash(folder / "outbox.db", chance)
         with contextlib.ExitStack() as stack:
             if run.fault is not None:
-                stack.enter_context(instead(salvage, *_PLANTED[run.fault]))
+                stack.enter_context(patch.object(salvage, *_PLANTED[run.fault]))
             wrong, rows, took = _judge(image, hit, folder / "outbox.db")
         failures += wrong
         saved, slowest = saved + rows, max(slowest, took)

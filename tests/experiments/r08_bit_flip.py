@@ -16,6 +16,7 @@ import tempfile
 from contextlib import ExitStack, closing
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
+from unittest.mock import patch
 
 from gateway.lane import Lane
 from gateway.outbox import store
@@ -25,7 +26,6 @@ from gateway.outbox.salvage import open_store
 from gateway.outbox.store import Store
 from tests.experiments import Experiment, Found, Run, register
 from tests.experiments.rigs.disk import MEMORY
-from tests.experiments.rigs.plant import instead
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -201,9 +201,9 @@ def _run(run: Run) -> Found:
             for rested in (True, False, False, True)
         ]
         if run.fault == "checksum-skipped":
-            stack.enter_context(instead(store, "intact", lambda lane, number, blob: True))
+            stack.enter_context(patch.object(store, "intact", lambda lane, number, blob: True))
         elif run.fault == "mark-not-read":
-            stack.enter_context(instead(Mark, "read", lambda self: None))
+            stack.enter_context(patch.object(Mark, "read", lambda self: None))
         for n in range(run.runs):
             place = _PLACES[n % len(_PLACES)]
             wrong = _wrong(outboxes[n % len(outboxes)], folder, place, source)

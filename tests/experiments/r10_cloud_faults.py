@@ -8,6 +8,7 @@ from collections import Counter, deque
 from contextlib import ExitStack
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
+from unittest.mock import patch
 
 from gateway import provision
 from gateway.delivery import pump
@@ -19,7 +20,6 @@ from tests.experiments import Experiment, Found, Run, register
 from tests.experiments.rigs.cloud_faults import TABLE, Case, Fate, without_name
 from tests.experiments.rigs.cloud_stub import Stub, make_certificate
 from tests.experiments.rigs.line import Line, until
-from tests.experiments.rigs.plant import instead
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -60,7 +60,7 @@ async def _rounds(run: Run) -> Found:
     with ExitStack() as stack:
         stack.enter_context(without_name(lambda: nameless))
         for owner, name, planted in _planted(run.fault):
-            stack.enter_context(instead(owner, name, planted))
+            stack.enter_context(patch.object(owner, name, planted))
         for number in range(run.runs):
             cases = [
                 asyncio.create_task(_Trial(run, number, name, nameless, enough, counts).carry_out())

@@ -8,6 +8,7 @@ import time
 from contextlib import ExitStack
 from random import Random
 from typing import TYPE_CHECKING, Any
+from unittest.mock import patch
 
 from gateway import provision
 from gateway.delivery import pump
@@ -16,7 +17,6 @@ from gateway.lane import Lane
 from tests.experiments import Experiment, Found, Run, register
 from tests.experiments.rigs.cloud_stub import Stub, http
 from tests.experiments.rigs.line import Line
-from tests.experiments.rigs.plant import instead
 
 if TYPE_CHECKING:
     from tests.experiments.rigs.cloud_stub import Request
@@ -37,7 +37,7 @@ async def _passes(run: Run) -> Found:
     places = {"first": 0, "in the middle": source.randrange(1, run.runs - 1), "last": run.runs - 1}
     halve = pump.Pump._halve if run.fault is None else _FAULTS[run.fault]
     with ExitStack() as stack:
-        stack.enter_context(instead(pump.Pump, "_halve", halve))
+        stack.enter_context(patch.object(pump.Pump, "_halve", halve))
         async with Stub(ward) as stub, Line(ward, run.folder / "o.db", stub.url, seed=0) as line:
             for lane in Lane:
                 for status, (words, place) in zip((400, 422, 400), places.items(), strict=True):

@@ -7,6 +7,7 @@ import time
 from contextlib import ExitStack
 from random import Random
 from typing import TYPE_CHECKING, Any
+from unittest.mock import patch
 
 from gateway import provision
 from gateway.delivery import pump
@@ -15,7 +16,6 @@ from gateway.outbox.writer import Writer
 from tests.experiments import Experiment, Found, Run, register
 from tests.experiments.rigs.cloud_stub import Stub
 from tests.experiments.rigs.line import Line, until
-from tests.experiments.rigs.plant import instead
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -57,7 +57,7 @@ async def _records(run: Run) -> Found:
     slowest = 0.0
     with ExitStack() as stack:
         if run.fault:
-            stack.enter_context(instead(pump.Pump, "_lease", _clear_afterwards))
+            stack.enter_context(patch.object(pump.Pump, "_lease", _clear_afterwards))
         stub = Stub(ward)
         async with stub, Line(ward, run.folder / "o.db", stub.url, seed=0, writer=Aimed) as line:
             for number in range(run.runs):

@@ -16,6 +16,7 @@ from contextlib import ExitStack, closing
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
+from unittest.mock import patch
 
 from gateway.clock import SystemClock
 from gateway.coap.exchanges import Exchanges
@@ -36,7 +37,6 @@ from tests.experiments import Experiment, Found, Run, register
 from tests.experiments.rigs.disk import MEMORY
 from tests.experiments.rigs.inside import Inside, good, post
 from tests.experiments.rigs.line import until
-from tests.experiments.rigs.plant import instead
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine, Iterable, Sequence
@@ -245,15 +245,15 @@ def _by_id_alone(begin: Callable[..., object]) -> Callable[..., object]:
 
 def _plant(fault: str | None, stack: ExitStack) -> None:
     if fault == "31-bits":
-        stack.enter_context(instead(store, "pack_rows", _bits(31)))
+        stack.enter_context(patch.object(store, "pack_rows", _bits(31)))
     elif fault == "floating-point":
-        stack.enter_context(instead(store, "pack_rows", _float))
+        stack.enter_context(patch.object(store, "pack_rows", _float))
     elif fault == "no-last-number":
-        stack.enter_context(instead(Clerk, "_check_room", lambda self, lane, submissions: None))
+        stack.enter_context(patch.object(Clerk, "_check_room", lambda *_: None))
     elif fault == "wrapping-records":
-        stack.enter_context(instead(Protector, "protect", _wrapping(Protector.protect)))
+        stack.enter_context(patch.object(Protector, "protect", _wrapping(Protector.protect)))
     elif fault == "message-id-alone":
-        stack.enter_context(instead(Exchanges, "begin", _by_id_alone(Exchanges.begin)))
+        stack.enter_context(patch.object(Exchanges, "begin", _by_id_alone(Exchanges.begin)))
 
 
 def _run(run: Run) -> Found:

@@ -19,6 +19,7 @@ from contextlib import ExitStack
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
+from unittest.mock import patch
 
 from gateway.clock import SystemClock
 from gateway.lane import Lane
@@ -29,7 +30,6 @@ from gateway.outbox.row import ROW_OVERHEAD
 from gateway.outbox.store import Store
 from gateway.outbox.writer import Writer
 from tests.experiments import Experiment, Found, Run, register
-from tests.experiments.rigs.plant import instead
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -183,9 +183,9 @@ def _run(run: Run) -> Found:
     last = float("inf")
     with ExitStack() as stack:
         if run.fault == "row-by-row":
-            stack.enter_context(instead(Store, "add", _row_by_row(Store.add)))
+            stack.enter_context(patch.object(Store, "add", _row_by_row(Store.add)))
         elif run.fault == "checkpoint-always":
-            stack.enter_context(instead(store, "configure", _folding(store.configure)))
+            stack.enter_context(patch.object(store, "configure", _folding(store.configure)))
         for burst, bursts in _BURSTS.items():
             path = run.folder / f"{burst}.db"
             cost = asyncio.run(_cost(path, burst, bursts * run.runs))

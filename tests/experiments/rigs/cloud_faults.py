@@ -16,9 +16,9 @@ from contextlib import contextmanager
 from email.utils import formatdate
 from enum import StrEnum
 from typing import TYPE_CHECKING, Any, NamedTuple
+from unittest.mock import patch
 
 from tests.experiments.rigs.cloud_stub import Stub, http, reset
-from tests.experiments.rigs.plant import instead
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Iterator
@@ -198,7 +198,7 @@ def without_name(stubs: Callable[[], set[int]]) -> Iterator[None]:
             raise socket.gaierror(socket.EAI_NONAME, "Name or service not known")
         return resolve(host, port, *rest, **more)
 
-    with instead(socket, "getaddrinfo", getaddrinfo):
+    with patch.object(socket, "getaddrinfo", getaddrinfo):
         yield
 
 
